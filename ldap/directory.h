@@ -1,0 +1,77 @@
+#ifndef LDAP_DIRECTORY_H
+#define LDAP_DIRECTORY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/span.h"
+#include "conf/settings.h"
+
+/* The recipient directory: the facade of ldap/, and the only header of it that others include.
+ * It answers at once from a file, the cache or a snapshot, else asks the servers in threads of its
+ * own.  It knows nothing of SMTP and nothing of libevent. */
+
+enum dir_status {
+    DIR_UNAVAILABLE, /* nobody could be asked and nothing is known: never "no" */
+    DIR_ABSENT,      /* certainly not there */
+    DIR_FOUND,
+    DIR_PENDING      /* the answer comes through the client's dispatch */
+};
+
+enum dir_source { DIR_SOURCE_NONE, DIR_SOURCE_CACHE, DIR_SOURCE_SNAPSHOT, DIR_SOURCE_LDAP, DIR_SOURCE_FILE };
+
+/* "cache", "snapshot", "ldap", "file"; "" for none. */
+const char *dir_source_text(enum dir_source source);
+
+/* A value. */
+struct dir_answer {
+    enum dir_status status;
+    enum dir_source source;
+    bool is_restricted; /* found, but this sender (or any stranger) may not write to it */
+    bool was_known;     /* absent, but it left the directory lately (a tombstone): no harvest */
+    uint64_t max_size;  /* octets a message to it may have; 0: no limit */
+};
+
+#define DIR_ASK_LIVE 1u /* past cache and snapshot; the answer refreshes them */
+
+/* All [directory ...] sections of a configuration, with their threads.  Shared by all loops. */
+struct directories;
+
+/* Starts threads; waits for no server. NULL with E set if a file cannot be read or memory is out. */
+struct directories *directories_new(const struct settings *st, struct err *e);
+/* Take a new configuration: files are read again, unchanged servers keep their connections and caches.
+ * -1 with E set, and all stays as it was, if a file cannot be read. */
+int directories_reload(struct directories *d, const struct settings *st, struct err *e);
+/* After every client is gone. Joins the threads (a hung server delays this by its timeout at most). */
+void directories_free(struct directories **d);
+/* False if some directory can answer neither live, nor from cache, nor by snapshot (for /readyz). */
+bool directories_ready(struct directories *d);
+
+/* One loop's end.  Used by one thread only. */
+struct directory_client;
+typedef void directory_done_fn(void *arg, const struct dir_answer *answer);
+
+struct directory_client *directory_client_new(struct directories *d);
+void directory_client_free(struct directory_client **c); /* pending questions are forgotten */
+/* Readable when directory_client_dispatch has work. */
+int directory_client_fd(const struct directory_client *c);
+/* Deliver what has arrived, and DIR_UNAVAILABLE (or the stale answer) to questions past their deadline.
+ * Call when the descriptor is readable and at the latest at directory_client_next_ms. */
+void directory_client_dispatch(struct directory_client *c, int64_t now_ms);
+/* The next deadline on clock_ms's scale; INT64_MAX: none. */
+int64_t directory_client_next_ms(const struct directory_client *c);
+
+/* Is ADDRESS (canonical: smtp_path_canonical) a recipient, and may SENDER (canonical, empty for <>) write
+ * to it?  DOMAIN is the accepted domain's section, which names the directories.  Answers at once in
+ * *ANSWER, or returns DIR_PENDING, sets *TICKET, and calls DONE(ARG, answer) exactly once from
+ * directory_client_dispatch unless directory_cancel comes first.  DONE may ask anew. ADDRESS and SENDER
+ * are copied. */
+enum dir_status directory_ask(struct directory_client *c, const struct settings_domain *domain,
+                              struct span address, struct span sender, unsigned flags, int64_t now_ms,
+                              struct dir_answer *answer, directory_done_fn *done, void *arg,
+                              uint64_t *ticket);
+/* A ticket that was answered is fine. */
+void directory_cancel(struct directory_client *c, uint64_t ticket);
+
+#endif

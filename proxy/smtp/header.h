@@ -1,0 +1,32 @@
+#ifndef PROXY_SMTP_HEADER_H
+#define PROXY_SMTP_HEADER_H
+
+#include "base/span.h"
+
+/* A message's header section (RFC 5322 2.2): where it ends, its fields, folded ones whole. Pure.
+ * For reading, counting and removing, a CRLF, a bare LF and a bare CR each end a line. */
+
+#define SMTP_HEADER_MAX (256u * 1024u) /* Exchange takes no more */
+
+/* Finds the empty line that ends a header section in content of any split.  Zeroed to begin. */
+struct header_end {
+    unsigned char state;
+    bool found;
+};
+/* Returns how many octets of IN belong to the header section, the empty line included; sets found. A
+ * section that ends with the content has no empty line. A CR at the end of one piece and LF at the
+ * start of the next are one line end. */
+size_t header_end_scan(struct header_end *end, struct span in);
+
+struct header_field {
+    struct span name;  /* without blanks and colon; empty: a line that is no field (junk), kept as it is */
+    struct span value; /* behind the colon, folding and line end included */
+    struct span whole; /* name to the last line end */
+};
+/* Take the next field from *REST (the section as header_end found it). False at the empty line or
+ * the end. */
+bool header_next(struct span *rest, struct header_field *field);
+bool header_name_is(const struct header_field *field, const char *name); /* case does not matter */
+bool header_name_starts(const struct header_field *field, const char *prefix);
+
+#endif

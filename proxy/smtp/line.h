@@ -1,0 +1,24 @@
+#ifndef PROXY_SMTP_LINE_H
+#define PROXY_SMTP_LINE_H
+
+#include "base/span.h"
+
+/* Framing of command lines (RFC 5321 2.3.8): only CRLF ends a line. Pure. */
+
+#define SMTP_COMMAND_MAX 4096 /* octets with CRLF; RFC 5321 4.5.3.1.4 asks for 512 */
+
+enum smtp_line_status {
+    SMTP_LINE_MORE,     /* no end yet; nothing is used */
+    SMTP_LINE_OK,       /* *LINE without its CRLF; *USED with it */
+    SMTP_LINE_TOO_LONG, /* LIMIT octets and no end: call smtp_line_skip from here on; *USED is 0 */
+    SMTP_LINE_BARE      /* a CR or LF that is not part of CRLF, or a NUL, stands in it; *USED is 0 */
+};
+
+/* Look for a line at the start of IN.  A CR that is IN's last octet is MORE. */
+enum smtp_line_status smtp_line_next(struct span in, size_t limit, struct span *line, size_t *used);
+
+/* Drop the rest of an over-long line: *USED octets may be dropped; true when its CRLF was among
+ * them.  A trailing CR is not used until what follows it is known. */
+bool smtp_line_skip(struct span in, size_t *used);
+
+#endif
