@@ -1,0 +1,63 @@
+"""What every test may ask for: an Exchange, a Postern in front of it, certificates."""
+
+import shutil
+import tempfile
+
+import pytest
+
+from harness import Certificates, FakeExchange, Postern
+
+RECIPIENTS = ["anna@example.test", "ben@example.test", "carl@example.test"]
+CONTENT = b"From: <sender@example.org>\r\nSubject: a test\r\n\r\nHello.\r\n"
+
+
+@pytest.fixture
+def directory():
+    """Short, since the path of a unix socket is at most 107 octets."""
+    path = tempfile.mkdtemp(prefix="postern-", dir="/tmp")
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def certificates():
+    path = tempfile.mkdtemp(prefix="postern-tls-", dir="/tmp")
+    yield Certificates(path)
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def exchange():
+    """Call it for a FakeExchange; the arguments are its own."""
+    started = []
+
+    def start(**arguments):
+        started.append(FakeExchange(**arguments))
+        return started[-1]
+    yield start
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def postern(directory):
+    """Call it with the downstream's hosts and changes to the settings for a running Postern."""
+    started = []
+
+    def start(*hosts, recipients=RECIPIENTS, settings=None, run=True, wait_downstream=True):
+        one = Postern(tempfile.mkdtemp(dir=directory), hosts, recipients, settings)
+        started.append(one)
+        return one.start(wait_downstream) if run else one
+    yield start
+    for one in started:
+        if one.process and one.process.returncode is None:
+            one.stop()
+
+
+@pytest.fixture
+def mx(exchange, postern):
+    """The usual pair: a Postern with nothing unusual, and its Exchange as `mx.exchange`."""
+    downstream = exchange()
+    one = postern(downstream)
+    one.exchange = downstream
+    return one

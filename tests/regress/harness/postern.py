@@ -1,0 +1,247 @@
+"""The built program, with a configuration of its own, on ports of its own."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+
+from .client import Client
+from .journal import DEADLINE_S, Journal
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+BINARY = os.environ.get("POSTERN", os.path.join(SOURCE, "build", "release", "postern"))
+
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d) (event=.*)")
+_PAIR = re.compile(r'([a-z_]+)=(?:"((?:[^"\\\x00-\x1f\x7f]|\\x[0-9a-fA-F]{2})*)"|([^\s"\\=\x00-\x1f\x7f]*))(?: |$)')
+
+
+class Event(dict):
+    """A log line's pairs, unquoted; `text` is the line without its time."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.text = text
+        at = 0
+        while at < len(text):
+            match = _PAIR.match(text, at)
+            if not match or match[1] in self:
+                raise ValueError(f"not a log line: {text!r}")
+            quoted = match[2]
+            self[match[1]] = match[3] if quoted is None else re.sub(
+                r"\\x(..)", lambda found: chr(int(found[1], 16)), quoted)
+            at = match.end()
+        if not text.startswith("event="):
+            raise ValueError(f"event does not come first: {text!r}")
+
+    def __str__(self):
+        return self.text
+
+    def has(self, pairs):
+        return all(self.get(key) == str(value) for key, value in pairs.items())
+
+
+def free_port(host="127.0.0.1"):
+    """A port below the range that the kernel hands out by itself, so that nobody else gets it."""
+    for port in range(free_port.next, 32000):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+        free_port.next = port + 1
+        return port
+    raise AssertionError("no port is free")
+
+
+free_port.next = 10000 + os.getpid() * 37 % 15000
+
+
+def merge(base, changes):
+    """Sections of BASE with the keys of CHANGES; a section or key that is None goes."""
+    merged = {section: dict(keys) for section, keys in base.items()}
+    for section, keys in (changes or {}).items():
+        if keys is None:
+            merged.pop(section, None)
+            continue
+        for key, value in keys.items():
+            merged.setdefault(section, {})[key] = value
+            if value is None:
+                del merged[section][key]
+    return merged
+
+
+def ini(sections):
+    lines = []
+    for section, keys in sections.items():
+        lines += [f"[{section}]"] + [f"{key} = {value}".rstrip() for key, value in keys.items()] + [""]
+    return "\n".join(lines)
+
+
+class Postern:
+    """HOSTS: the downstream's, as text or FakeExchange.  SETTINGS: changes to what `defaults` says."""
+
+    def __init__(self, directory, hosts, recipients=(), settings=None):
+        self.directory = directory
+        self.address = ("127.0.0.1", free_port())
+        self.http = ("127.0.0.1", free_port())
+        self.socket_path = os.path.join(directory, "control.sock")
+        self.config_path = os.path.join(directory, "postern.ini")
+        self.recipients_path = os.path.join(directory, "recipients")
+        self.log = Journal("log")
+        self.stray = Journal("stderr beside the log")
+        self.clients = []
+        self.process = None
+        self.reader = None
+        self.settings = merge(self.defaults(hosts), settings)
+        self.write_recipients(recipients)
+        self.write_config()
+
+    def defaults(self, hosts):
+        return {
+            "server": {
+                "hostname": "mx.example.test",
+                "listen": "%s:%d" % self.address,
+                "workers": 1,
+                "state_dir": os.path.join(self.directory, "state"),
+                "drain_timeout": "5s",
+            },
+            "log": {"target": "stderr"},
+            "control": {"socket": self.socket_path},
+            "http": {"listen": "%s:%d" % self.http},
+            "domain example.test": {"downstream": "exchange"},
+            "downstream exchange": {
+                "hosts": ", ".join(getattr(host, "host", host) for host in hosts),
+                "tls": "off",
+                "health_interval": "1h",
+            },
+            "directory": {"type": "file", "file": self.recipients_path},
+            "harvest": {"tarpit": "0s"},
+        }
+
+    # Its files
+
+    def write_config(self, changes=None):
+        self.settings = merge(self.settings, changes)
+        self.write(self.config_path, ini(self.settings))
+
+    def write_recipients(self, recipients):
+        self.write(self.recipients_path, "".join(f"{address}\n" for address in recipients))
+
+    @staticmethod
+    def write(path, text):
+        with open(path + ".new", "w", encoding="utf-8") as out:
+            out.write(text)
+        os.rename(path + ".new", path)
+
+    # Its life
+
+    def start(self, wait_downstream=True):
+        self.process = subprocess.Popen([BINARY, "-c", self.config_path], stdin=subprocess.DEVNULL,
+                                        stderr=subprocess.PIPE, cwd=self.directory)
+        self.reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
+        since = len(self.log)
+        self.reader.start()
+        self.wait_log("start", since=since)
+        if wait_downstream:
+            self.wait_log("downstream", state="up", since=since)
+        return self
+
+    def _read(self, stderr):
+        with stderr:
+            for raw in stderr:
+                line = raw.decode("utf-8", "backslashreplace").rstrip("\n")
+                match = _STAMP.fullmatch(line)
+                try:
+                    if not match:
+                        raise ValueError(line)
+                    self.log.add(Event(match[1]))
+                except ValueError as error:
+                    self.stray.add(str(error))
+                    self.log.poke()
+
+    def wait_log(self, event, since=0, **pairs):
+        return self.log.wait(lambda e: e["event"] == event and e.has(pairs), f"event={event} {pairs}",
+                             since=since)
+
+    def events(self, event, **pairs):
+        return [e for e in self.log if e["event"] == event and e.has(pairs)]
+
+    def send_signal(self, number):
+        self.process.send_signal(number)
+
+    def reload(self, state="loaded"):
+        since = len(self.log)
+        self.send_signal(signal.SIGHUP)
+        return self.wait_log("config", state=state, since=since)
+
+    def wait_exit(self):
+        code = self.process.wait(DEADLINE_S * 2)
+        self.reader.join(DEADLINE_S)
+        return code
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def stop(self):
+        """SIGTERM; the exit must be a clean one, and nothing but the log on stderr."""
+        for client in self.clients:
+            client.close()
+        if self.is_running():
+            self.send_signal(signal.SIGTERM)
+        try:
+            code = self.wait_exit()
+        except subprocess.TimeoutExpired:
+            self.kill(signal.SIGABRT)
+            raise AssertionError("SIGTERM does not end it") from None
+        assert list(self.stray) == [], "\n".join(self.stray)
+        assert code == 0, f"exit status {code}"
+
+    def kill(self, number=signal.SIGKILL):
+        self.send_signal(number)
+        self.wait_exit()
+
+    # Its faces
+
+    def client(self, source=None, greet=True, ehlo=True):
+        """A connection, greeted and with EHLO said (its capabilities in `offered`)."""
+        client = Client(self.address, source=source, greet=greet)
+        self.clients.append(client)
+        client.offered = client.ehlo() if greet and ehlo else None
+        return client
+
+    def control(self, command, *args):
+        with socket.socket(socket.AF_UNIX) as conn:
+            conn.settimeout(DEADLINE_S)
+            conn.connect(self.socket_path)
+            conn.sendall(json.dumps({"command": command, "args": args}).encode() + b"\n")
+            with conn.makefile("rb") as answer:
+                return json.loads(answer.readline())
+
+    def get(self, path):
+        conn = http.client.HTTPConnection(*self.http, timeout=DEADLINE_S)
+        try:
+            conn.request("GET", path)
+            answer = conn.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            conn.close()
+
+    def metrics(self):
+        status, text = self.get("/metrics")
+        assert status == 200
+        pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
+
+def check(text, directory):
+    """postern -t: the completed process, and the path of the configuration it was given."""
+    path = os.path.join(directory, "checked.ini")
+    Postern.write(path, text)
+    done = subprocess.run([BINARY, "-t", "-c", path], stdin=subprocess.DEVNULL, capture_output=True,
+                          timeout=DEADLINE_S, text=True, check=False)
+    return done, path
