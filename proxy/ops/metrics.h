@@ -1,0 +1,124 @@
+#ifndef PROXY_OPS_METRICS_H
+#define PROXY_OPS_METRICS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ldap/directory.h"
+#include "policy/decide.h"
+#include "policy/policy.h"
+
+/* The process's counters.  Relaxed atomics without locks: any thread counts, any thread reads, and
+ * a reader may see one event counted in one family and not yet in another.  What is a state and not
+ * a count (blocks, servers that are up) is not kept here: whoever shows it asks its owner. */
+
+struct metrics;
+
+enum metrics_refusal {
+#define METRICS_REFUSAL(id, text) METRICS_REFUSAL_##id,
+#include "proxy/ops/metrics.def"
+#undef METRICS_REFUSAL
+    METRICS_REFUSAL_COUNT
+};
+
+enum metrics_leg {
+#define METRICS_LEG(id, text) METRICS_LEG_##id,
+#include "proxy/ops/metrics.def"
+#undef METRICS_LEG
+    METRICS_LEG_COUNT
+};
+
+enum metrics_tls {
+#define METRICS_TLS(id, number, text) METRICS_TLS_##id,
+#include "proxy/ops/metrics.def"
+#undef METRICS_TLS
+    METRICS_TLS_COUNT
+};
+
+enum metrics_verdict {
+#define METRICS_VERDICT(id, text) METRICS_VERDICT_##id,
+#include "proxy/ops/metrics.def"
+#undef METRICS_VERDICT
+    METRICS_VERDICT_COUNT
+};
+
+enum metrics_status {
+#define METRICS_STATUS(id, text) METRICS_STATUS_##id,
+#include "proxy/ops/metrics.def"
+#undef METRICS_STATUS
+    METRICS_STATUS_COUNT
+};
+
+enum metrics_source {
+#define METRICS_SOURCE(id, text) METRICS_SOURCE_##id,
+#include "proxy/ops/metrics.def"
+#undef METRICS_SOURCE
+    METRICS_SOURCE_COUNT
+};
+
+enum metrics_result {
+#define METRICS_RESULT(id, text) METRICS_RESULT_##id,
+#include "proxy/ops/metrics.def"
+#undef METRICS_RESULT
+    METRICS_RESULT_COUNT
+};
+
+/* The label's text: "accept", "would-reject", ... (also the log's words). */
+const char *metrics_refusal_text(enum metrics_refusal refusal);
+const char *metrics_verdict_text(enum metrics_verdict verdict);
+const char *metrics_status_text(enum metrics_status status);
+
+/* All zero. NULL when memory is out. */
+struct metrics *metrics_new(void);
+void metrics_free(struct metrics **m); /* clears *M; NULL is fine */
+
+/* A client's connection was accepted by the kernel, whatever becomes of it. */
+void metrics_connection(struct metrics *m);
+/* ... and turned away, before or instead of the greeting. */
+void metrics_refused(struct metrics *m, enum metrics_refusal reason);
+/* A TLS handshake was completed; VERSION is SSL_version's. */
+void metrics_tls(struct metrics *m, enum metrics_leg leg, int version);
+/* One RCPT was answered. */
+void metrics_recipient(struct metrics *m, enum metrics_verdict verdict, enum policy_reason reason);
+/* The client was answered to the end of its data; SIZE in octets counts for a delivered one. */
+void metrics_message(struct metrics *m, enum metrics_status status, uint64_t size);
+/* A client became a harvester (policy_harvest.is_new). NONE counts nothing. */
+void metrics_harvest(struct metrics *m, enum policy_action action);
+/* A recipient was looked up in NS nanoseconds.  DIR_PENDING is no answer and counts nothing. */
+void metrics_lookup(struct metrics *m, enum dir_source source, enum dir_status status, int64_t ns);
+/* The same for an answer by the downstream (recipients = downstream, marks). */
+void metrics_lookup_downstream(struct metrics *m, enum dir_status status, int64_t ns);
+/* From the last octet of a message to our reply. */
+void metrics_delivery_ns(struct metrics *m, int64_t ns);
+/* The directory knew a recipient, the downstream did not. */
+void metrics_drift(struct metrics *m);
+
+/* A value: all counters at about one moment, for whoever writes them down. */
+#define METRICS_BUCKETS 16
+
+struct metrics_histogram {
+    uint64_t buckets[METRICS_BUCKETS]; /* not cumulative; the last is +Inf */
+    uint64_t sum_ns;
+};
+
+struct metrics_counts {
+    uint64_t connections;
+    uint64_t refused[METRICS_REFUSAL_COUNT];
+    uint64_t tls[METRICS_LEG_COUNT][METRICS_TLS_COUNT];
+    uint64_t recipients[METRICS_VERDICT_COUNT][POLICY_REASON_COUNT];
+    uint64_t messages[METRICS_STATUS_COUNT];
+    uint64_t message_bytes;
+    uint64_t harvests[POLICY_ACTION_BLIND + 1];
+    uint64_t lookups[METRICS_SOURCE_COUNT][METRICS_RESULT_COUNT];
+    struct metrics_histogram lookup, delivery;
+    uint64_t drift;
+};
+
+void metrics_read(const struct metrics *m, struct metrics_counts *out);
+uint64_t metrics_recipients_sum(const struct metrics_counts *c, enum metrics_verdict verdict);
+uint64_t metrics_histogram_count(const struct metrics_histogram *h);
+/* The upper limits of the buckets but the last, in nanoseconds. */
+extern const int64_t metrics_lookup_limits_ns[METRICS_BUCKETS - 1];
+extern const int64_t metrics_delivery_limits_ns[METRICS_BUCKETS - 1];
+
+#endif
