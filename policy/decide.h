@@ -4,7 +4,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "conf/settings.h"
 #include "policy/policy.h"
 
 /* The verdict on one recipient: the order of judgement, in one pure function.  What is learnt late

@@ -8,7 +8,6 @@
 #include "base/err.h"
 #include "base/netaddr.h"
 #include "base/span.h"
-#include "conf/settings.h"
 
 /* The harvest defence: the facade of policy/ for what is counted and remembered about clients.  It
  * knows neither SMTP nor libevent.  (Beside it stand the pure headers decide.h, acl.h,
@@ -35,6 +34,7 @@
  *   delivered          policy_served (the session may be gone) */
 
 struct policy;
+struct settings;
 
 /* What a harvester gets, the mildest first but for BLIND. */
 enum policy_action {
