@@ -157,13 +157,14 @@ virtual_mailbox_domains = {domains}
 virtual_mailbox_base = {directory}/mail
 virtual_mailbox_maps = static:box/
 virtual_minimum_uid = 1
-virtual_uid_maps = static:{uid}
-virtual_gid_maps = static:{gid}
+virtual_uid_maps = static:{owner}
+virtual_gid_maps = static:{owner}
 smtpd_tls_security_level = {level}
 smtpd_tls_cert_file = {certificate}
 smtpd_tls_key_file = {key}
 smtpd_tls_loglevel = 1
 smtpd_peername_lookup = no
+local_header_rewrite_clients =
 message_size_limit = 104857600
 mailbox_size_limit = 0
 virtual_mailbox_limit = 0
@@ -198,23 +199,22 @@ postlog unix-dgram n - n - 1 postlogd
 
 class Postfix(Server):
     """An instance of its own, beside a system's; to be started by root.  It takes mail for DOMAINS, any
-    local part, into one Maildir."""
+    local part, into one Maildir that belongs to OWNER (a number; nobody)."""
 
-    def __init__(self, directory, certificate, domains=("example.test",), level="may"):
+    def __init__(self, directory, certificate, domains=("example.test",), level="may", owner=65534):
         for name in ("conf", "queue", "data", "mail"):
             os.mkdir(os.path.join(directory, name))
         user = pwd.getpwnam("postfix")
-        nobody = pwd.getpwnam("nobody")
         # Postfix's users must get through to their directories.
         os.chmod(directory, 0o755)
         os.chown(os.path.join(directory, "data"), user.pw_uid, user.pw_gid)
-        os.chown(os.path.join(directory, "mail"), nobody.pw_uid, nobody.pw_gid)
+        os.chown(os.path.join(directory, "mail"), owner, owner)
         port = free_port()
         self.conf = os.path.join(directory, "conf")
         self.box = os.path.join(directory, "mail", "box", "new")
         write(self.conf, "main.cf", POSTFIX_MAIN.format(
-            directory=directory, domains=", ".join(domains), uid=nobody.pw_uid, gid=nobody.pw_gid,
-            level=level, certificate=certificate.certificate, key=certificate.key))
+            directory=directory, domains=", ".join(domains), owner=owner, level=level,
+            certificate=certificate.certificate, key=certificate.key))
         write(self.conf, "master.cf", POSTFIX_MASTER.format(port=port))
         super().__init__(directory, [program("postfix"), "-c", self.conf, "start-fg"], port=port)
 

@@ -1,0 +1,169 @@
+"""postern -t: every fault of a configuration in one run, each with its line."""
+
+import os
+import subprocess
+
+import pytest
+
+from harness.postern import BINARY, check, ini
+
+EX_CONFIG = 78
+
+
+@pytest.fixture
+def base(directory):
+    with open(directory + "/recipients", "w", encoding="ascii") as out:
+        out.write("anna@example.test\n")
+    return {
+        "server": {"hostname": "mx.example.test", "listen": "127.0.0.1:2525", "state_dir": directory + "/state"},
+        "control": {"socket": directory + "/control.sock"},
+        "domain example.test": {"downstream": "exchange"},
+        "downstream exchange": {"hosts": "127.0.0.1:25"},
+        "directory": {"type": "file", "file": directory + "/recipients"},
+    }
+
+
+def line_of(text, wanted):
+    return next(number for number, line in enumerate(text.split("\n"), 1) if wanted in line)
+
+
+def test_good(base, directory):
+    done, path = check(ini(base), directory)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{path}: ok\n", "")
+    assert not os.path.exists(directory + "/state")  # nothing is made, either
+
+
+FAULTS = [
+    "[nosuch]", "[server]\nnosuch = 1", "[server]\nmax_hops = many", "[server]\nmax_hops = -1",
+    "[server]\nmax_connections = 99999999999", "[server]\ncommand_timeout = 5", "[server]\ncommand_timeout = 5 parsecs",
+    "[server]\nbare_lf = maybe", "[server]\nheader_firewall = perhaps", "[server]\nproxy_protocol = 192.0.2.0/33",
+    "[server]\nxclient = example.org", "[server]\nmax_message_size = 1X", "[spool]\nmemory = -1",
+    "[spool]\ndir = /nonexistent/dir", "[tls]\nmode = sometimes", "[tls]\nmin_version = 0.9",
+    "[tls]\ncertificate = /nonexistent/crt\nkey = /nonexistent/key", "[tls]\nmode = required", "[log]\nlevel = loud",
+    "[log]\ntarget = carrier:pigeon", "[log]\nfacility = male", "[http]\nlisten = somewhere",
+    "[domain example.org]\ndownstream = nowhere", "[domain example.org]\nrecipients = maybe\ndownstream = exchange",
+    "[domain example.org]\ndownstream = exchange\ndirectory = nowhere", "[downstream second]\nhosts = a b c",
+    "[downstream second]\nhosts = 127.0.0.1:99999", "[downstream second]\nhosts = 127.0.0.1:25\ntls = maybe",
+    "[downstream second]\nhosts = 127.0.0.1:25\nfingerprint = 1234", "[directory second]\ntype = guess",
+    "[directory second]\ntype = file\nfile = /nonexistent", "[directory second]\ntype = ldap\nuri = http://x",
+    "[harvest]\nratio = 2", "[harvest]\nratio = x", "[harvest]\naction = scold", "[harvest]\nprefix4 = 33",
+    "[harvest]\nstage = mail", "[harvest]\nledger = paper", "[harvest]\nallow = 10.0.0.1/8",
+    "[blocked]\nclients = everybody", "[remote_domain example.net]\nndr = perhaps", "this is no line",
+    "[server", "[server]\nmax_hops 5", "[server]\nhostname = " + "x" * 5000,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[f.replace("\n", " ")[:60] for f in FAULTS])
+def test_fault(base, directory, fault):
+    head = ini(base)
+    text = head + "\n" + fault + "\n"
+    done, path = check(text, directory)
+    assert done.returncode == EX_CONFIG
+    assert done.stdout == ""
+    first = head.count("\n") + 2
+    lines = [line for line in done.stderr.splitlines() if ": warning: " not in line]
+    assert lines
+    numbers = []
+    for line in lines:
+        assert line.startswith(path + ":"), line
+        number, _, message = line[len(path) + 1:].partition(": ")
+        assert number.isdigit() and message, line
+        numbers.append(int(number))
+    assert all(first <= n <= first + fault.count("\n") + 1 for n in numbers), (lines, first)
+
+
+def test_all_faults_in_one_run(base, directory):
+    base["server"].update({"max_hops": "x", "bare_lf": "y", "nosuch": "z"})
+    base["harvest"] = {"ratio": "7"}
+    text = ini(base)
+    done, path = check(text, directory)
+    assert done.returncode == EX_CONFIG
+    for wanted in ("max_hops", "bare_lf", "nosuch", "ratio"):
+        assert f"{path}:{line_of(text, wanted)}: " in done.stderr, wanted
+
+
+def test_duplicate_key(base, directory):
+    text = ini(base) + "[harvest]\nthreshold = 5\nwindow = 1h\nthreshold = 6\n"
+    done, path = check(text, directory)
+    assert done.returncode == EX_CONFIG
+    assert done.stderr.startswith(f"{path}:{text.count(chr(10))}: ")
+
+
+def test_line_of_200_octets_is_whole(base, directory):
+    """inih by itself would cut it in two."""
+    base["directory second"] = {"type": "ldap", "uri": "ldap://127.0.0.1", "base": "dc=example,dc=test",
+                                "filter": "(|" + "(mail=%u)" * 60 + ")", "attributes": "mail"}
+    done, path = check(ini(base), directory)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_missing_file(directory):
+    done = subprocess.run([BINARY, "-t", "-c", directory + "/none"], capture_output=True, text=True, check=False)
+    assert done.returncode == EX_CONFIG
+    assert directory + "/none" in done.stderr
+
+
+@pytest.mark.parametrize("mode, good", [(0o600, True), (0o640, True), (0o644, False), (0o604, False)])
+def test_key_that_others_may_read(base, directory, certificates, mode, good):
+    key = directory + "/key"
+    with open(certificates.mx.key, encoding="ascii") as source, open(key, "w", encoding="ascii") as out:
+        out.write(source.read())
+    os.chmod(key, mode)
+    base["tls"] = {"certificate": certificates.mx.certificate, "key": key}
+    text = ini(base)
+    done, path = check(text, directory)
+    assert done.returncode == (0 if good else EX_CONFIG), done.stderr
+    if not good:
+        assert f"{path}:{line_of(text, 'key = ')}: " in done.stderr
+
+
+def test_key_of_another_certificate(base, directory, certificates):
+    base["tls"] = {"certificate": certificates.mx.certificate, "key": certificates.other.key}
+    assert check(ini(base), directory)[0].returncode == EX_CONFIG
+
+
+@pytest.mark.parametrize("change", [
+    ("server", "hostname", "mx"), ("domain example.test", "recipients", "any"), ("tls", "mode", "required")],
+    ids=["hostname", "recipients", "tls"])
+def test_warnings(base, directory, certificates, change):
+    section, key, value = change
+    if section == "tls":
+        base["tls"] = {"certificate": certificates.mx.certificate, "key": certificates.mx.key}
+    base[section][key] = value
+    text = ini(base)
+    done, path = check(text, directory)
+    assert done.returncode == 0, done.stderr
+    assert f"{path}:{line_of(text, f'{key} = {value}')}: warning: " in done.stderr
+    assert done.stdout == f"{path}: ok\n"
+
+
+def test_state_dir_without_a_parent(base, directory):
+    base["server"]["state_dir"] = directory + "/a/b"
+    text = ini(base)
+    done, path = check(text, directory)
+    assert done.returncode == EX_CONFIG
+    assert f"{path}:{line_of(text, 'state_dir')}: " in done.stderr
+
+
+def test_daemon_refuses_a_faulty_configuration(base, directory):
+    base["server"]["nosuch"] = "1"
+    path = directory + "/faulty.ini"
+    with open(path, "w", encoding="ascii") as out:
+        out.write(ini(base))
+    done = subprocess.run([BINARY, "-c", path], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == EX_CONFIG
+    assert f"{path}:{line_of(ini(base), 'nosuch')}: " in done.stderr
+
+
+@pytest.mark.parametrize("argument", ["--version", "--help"])
+def test_version_and_help(argument):
+    done = subprocess.run([BINARY, argument], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "postern" in done.stdout.lower()
+
+
+@pytest.mark.parametrize("arguments", [["--nosuch"], ["-c"], []], ids=["option", "argument", "nothing"])
+def test_usage(arguments, directory):
+    done = subprocess.run([BINARY, *arguments], capture_output=True, text=True, timeout=30, check=False, cwd=directory)
+    assert done.returncode not in (0, EX_CONFIG)
+    assert done.stdout == "" and "postern" in done.stderr.lower()

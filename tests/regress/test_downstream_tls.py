@@ -1,0 +1,153 @@
+"""TLS towards the downstream: what is configured is what happens, or the message waits with its sender."""
+
+import pytest
+
+from conftest import CONTENT
+from harness import exchange as faults
+
+
+@pytest.fixture
+def pair(exchange, postern, certificates):
+    """A Postern with MODE and further keys towards an Exchange with CERTIFICATE (None: no STARTTLS)."""
+    def start(mode, certificate="exchange", up=True, server=None, fault=None, **keys):
+        context = certificate and certificates.server_context(
+            getattr(certificates, certificate), **(server or {}))
+        downstream = exchange(tls=context)
+        if fault:
+            downstream.on("STARTTLS", fault)
+        one = postern(downstream, settings={"downstream exchange": {"tls": mode, **keys}}, wait_downstream=up)
+        one.exchange = downstream
+        return one
+    return start
+
+
+def delivered_over(mx):
+    reply = mx.client().deliver(CONTENT, "anna@example.test")
+    assert reply.status == "250 2.6.0", reply
+    return mx.exchange.delivered[0].connection.tls
+
+
+def is_deferred(mx):
+    """Either at MAIL, once the host is known to be down, or at the end of the message."""
+    client = mx.client()
+    reply = client.command("MAIL FROM:<a@example.org>")
+    if reply.code == 250:
+        client.ok("RCPT TO:<anna@example.test>")
+        reply = client.data(CONTENT)
+        assert reply.status == "451 4.7.5"
+    else:
+        assert reply.status == "451 4.4.1"
+    assert not mx.exchange.received
+
+
+def test_off(pair):
+    assert delivered_over(pair("off")) is None
+
+
+def test_opportunistic(pair):
+    assert delivered_over(pair("opportunistic", "stranger"))
+
+
+def test_opportunistic_without_starttls(pair):
+    assert delivered_over(pair("opportunistic", None)) is None
+
+
+@pytest.mark.parametrize("fault", [
+    faults.reply("454 4.7.0 TLS not available"), faults.reply("500 5.3.3 Unrecognized command"),
+    faults.reply_and_drop("220 2.0.0 ready"), faults.reply_and_drop("220 2.0.0 ready\r\nthis is no handshake")],
+    ids=["454", "500", "dropped", "garbage"])
+def test_opportunistic_falls_back(pair, fault):
+    mx = pair("opportunistic", fault=fault)
+    assert delivered_over(mx) is None
+    mx.wait_log("downstream", state="degraded")
+
+
+def test_required(pair):
+    mx = pair("required", "stranger")
+    assert delivered_over(mx)
+    event = mx.wait_log("tls", leg="out")
+    assert event["version"].startswith("TLSv1.") and event["verified"] == "no"
+
+
+def test_required_without_starttls(pair):
+    is_deferred(pair("required", None, up=False))
+
+
+@pytest.mark.parametrize("fault", [
+    faults.reply("454 4.7.0 TLS not available"), faults.reply_and_drop("220 2.0.0 ready")], ids=["454", "dropped"])
+def test_required_never_falls_back(pair, fault):
+    is_deferred(pair("required", up=False, fault=fault))
+
+
+def test_tls_lost_while_running(pair):
+    """A host that was good and now has no TLS: told at the end of the message."""
+    mx = pair("required")
+    mx.exchange.tls = None
+    mx.exchange.drop_all()
+    client = mx.client()
+    reply = client.deliver(CONTENT, "anna@example.test")
+    assert reply.status == "451 4.7.5"
+    assert not mx.exchange.received
+
+
+def test_verify(pair, certificates):
+    mx = pair("verify", ca_file=certificates.ca.certificate)
+    assert delivered_over(mx)  # 127.0.0.1 is among the names of the certificate
+    assert mx.wait_log("tls", leg="out")["verified"] == "yes"
+
+
+def test_verify_server_name(pair, certificates):
+    assert delivered_over(pair("verify", ca_file=certificates.ca.certificate, server_name="ex2.example.test"))
+
+
+@pytest.mark.parametrize("certificate, keys", [
+    ("exchange", {"server_name": "ex3.example.test"}),
+    ("stranger", {}),
+    ("mx", {}),
+], ids=["name", "authority", "name of another"])
+def test_verify_fails(pair, certificates, certificate, keys):
+    is_deferred(pair("verify", certificate, up=False, ca_file=certificates.ca.certificate, **keys))
+
+
+def test_verify_by_the_system_s_authorities(pair):
+    is_deferred(pair("verify", up=False))
+
+
+@pytest.mark.parametrize("form", ["plain", "upper", "colons"])
+def test_fingerprint(pair, certificates, form):
+    value = certificates.stranger.fingerprint
+    if form == "upper":
+        value = value.upper()
+    if form == "colons":
+        value = ":".join(value[at:at + 2].upper() for at in range(0, 64, 2))
+    assert delivered_over(pair("verify", "stranger", fingerprint=value))
+
+
+def test_wrong_fingerprint(pair, certificates):
+    is_deferred(pair("verify", up=False, ca_file=certificates.ca.certificate,
+                     fingerprint=certificates.stranger.fingerprint))
+
+
+def test_client_certificate(pair, certificates):
+    own = certificates.client
+    mx = pair("required", server={"require_client": True},
+              client_certificate=own.certificate, client_key=own.key)
+    _, peer = delivered_over(mx)
+    assert peer is not None
+
+
+def test_client_certificate_is_missing(pair):
+    is_deferred(pair("required", up=False, server={"require_client": True}))
+
+
+def test_octets_behind_the_220_are_not_believed(pair):
+    """The reply to EHLO, smuggled in before the handshake by somebody in between."""
+    is_deferred(pair("required", up=False, fault=faults.reply("220 2.0.0 ready\r\n250-evil\r\n250 SIZE 1")))
+
+
+def test_ehlo_is_said_again(pair):
+    mx = pair("required")
+    assert delivered_over(mx)
+    verbs = [c.verb for c in mx.exchange.delivered[0].connection.commands]
+    assert verbs[:3] == ["EHLO", "STARTTLS", "EHLO"]
+    assert not any(c.early for c in mx.exchange.connections)

@@ -1,0 +1,135 @@
+"""SIGTERM: no new sessions, the old ones are told, and no message is cut off."""
+
+import signal
+import socket
+
+import pytest
+
+from conftest import CONTENT
+from harness import exchange as faults
+from harness.journal import poll
+
+SHUTDOWN = "421 4.3.2"
+
+
+@pytest.fixture
+def start(exchange, postern):
+    def begin(drain_timeout="500ms", **server):
+        downstream = exchange()
+        one = postern(downstream, settings={"server": {"drain_timeout": drain_timeout, **server}})
+        one.exchange = downstream
+        return one
+    return begin
+
+
+def is_refused(mx):
+    try:
+        with socket.create_connection(mx.address, 5) as conn:
+            return conn.recv(3) in (b"", b"421")
+    except OSError:
+        return True
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_exit(start, number):
+    mx = start()
+    mx.send_signal(number)
+    assert mx.wait_exit() == 0
+    assert mx.events("stop")
+    assert not list(mx.stray)
+
+
+def test_idle_session(start):
+    mx = start()
+    client = mx.client()
+    mx.send_signal(signal.SIGTERM)
+    assert client.reply().status == SHUTDOWN
+    client.ended()
+    assert mx.wait_exit() == 0
+
+
+def test_no_new_sessions(start):
+    mx = start(drain_timeout="30s")
+    gate = faults.Gate()
+    mx.exchange.on("EOD", gate)
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.ok("DATA")
+    client.send(CONTENT + b".\r\n")
+    gate.reached.wait()
+    mx.send_signal(signal.SIGTERM)
+    poll(lambda: is_refused(mx), "new connections refused")
+    gate.open()
+    assert client.reply().status == "250 2.6.0"
+    assert mx.wait_exit() == 0
+    assert len(mx.exchange.delivered) == 1
+
+
+def test_message_under_way_is_finished(start):
+    """A transaction that has begun may end, within drain_timeout."""
+    mx = start(drain_timeout="20s")
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.ok("DATA")
+    client.send(CONTENT)
+    mx.send_signal(signal.SIGTERM)
+    poll(lambda: is_refused(mx), "new connections refused")
+    client.send(b".\r\n")
+    assert client.reply().status == "250 2.6.0"
+    assert client.reply().status == SHUTDOWN
+    client.ended()
+    assert mx.wait_exit() == 0
+
+
+def test_burst_past_its_end_is_waited_for(start):
+    """Longer than drain_timeout if need be."""
+    mx = start(drain_timeout="100ms")
+    gate = faults.Gate()
+    mx.exchange.on("EOD", gate)
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.ok("DATA")
+    client.send(CONTENT + b".\r\n")
+    gate.reached.wait()
+    idle = mx.client()
+    mx.send_signal(signal.SIGTERM)
+    assert idle.reply().status == SHUTDOWN
+    assert mx.is_running()
+    gate.open()
+    assert client.reply().status == "250 2.6.0"
+    assert mx.wait_exit() == 0
+    assert len(mx.exchange.delivered) == 1
+
+
+def test_slow_session_is_ended(start):
+    """A client that never comes to its end does not keep the process."""
+    mx = start(drain_timeout="200ms")
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.ok("DATA")
+    client.send(CONTENT)
+    mx.send_signal(signal.SIGTERM)
+    assert client.reply().status == SHUTDOWN
+    client.ended()
+    assert mx.wait_exit() == 0
+    assert not mx.exchange.transactions()
+
+
+def test_kept_connections_are_ended_politely(start):
+    mx = start()
+    client = mx.client()
+    assert client.deliver(CONTENT, "anna@example.test").code == 250
+    client.quit()
+    mx.send_signal(signal.SIGTERM)
+    assert mx.wait_exit() == 0
+    connection = mx.exchange.delivered[0].connection
+    mx.exchange.connections.wait(lambda c: c is connection and c.ended, "its end")
+    assert connection.ended == "quit"
+
+
+def test_sigterm_twice(start):
+    mx = start(drain_timeout="500ms")
+    mx.client()
+    mx.send_signal(signal.SIGTERM)
+    mx.send_signal(signal.SIGTERM)
+    assert mx.wait_exit() == 0

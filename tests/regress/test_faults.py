@@ -1,0 +1,298 @@
+"""A downstream or a client that fails at any instant: what is acknowledged is delivered.
+
+Each test ends with the counts compared: what the client was told, and what the downstream took."""
+
+import pytest
+
+from conftest import CONTENT
+from harness import exchange as faults
+from harness.exchange import CAPABILITIES
+
+VERBS = ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "CONTENT", "EOD"]
+FAULTS = {
+    "dropped": lambda: faults.drop(),
+    "reset": lambda: faults.drop(reset=True),
+    "silent": lambda: faults.hang,
+    "not reading": lambda: faults.stop_reading,
+    "421": lambda: faults.reply_and_drop("421 4.3.2 Service not active"),
+    "garbage": lambda: faults.reply_and_drop(b"\x00\xff garbage \r\n" * 20),
+    "half a reply": lambda: faults.reply_and_drop(b"250 2.1"),
+    "half a line pair": lambda: faults.reply_and_drop(b"250-2.1.0 there is more\r\n"),
+    "codes that differ": lambda: faults.reply_and_drop(b"250-2.1.0 ok\r\n550 5.1.1 no\r\n"),
+    "endless line": lambda: faults.endless(b"2" * 4096),
+    "endless lines": lambda: faults.endless(b"250-2.0.0 and so on\r\n"),
+}
+AFTER_THE_END = ("CONTENT", "EOD")
+
+
+@pytest.fixture(params=["BDAT", "DATA"])
+def pair(request, exchange, postern):
+    """A Postern that has no patience, in front of one Exchange that takes content by BDAT or by DATA."""
+    def start(**settings):
+        downstream = exchange(capabilities=[c for c in CAPABILITIES
+                                            if request.param == "BDAT" or c not in ("CHUNKING", "BINARYMIME")])
+        one = postern(downstream, settings={
+            "server": {"reply_deadline": "3s"},
+            "downstream exchange": {"reply_timeout": "400ms", "data_timeout": "400ms", "connect_timeout": "400ms"}})
+        one.exchange, one.via = downstream, request.param
+        return one
+    return start
+
+
+def assert_books_balance(mx, replies):
+    """Every 250 to a message has a delivery of its own."""
+    taken = sum(reply.code == 250 for reply in replies)
+    assert taken <= len(mx.exchange.delivered), f"{taken} acknowledged, {len(mx.exchange.delivered)} delivered"
+    assert not mx.exchange.junk, [str(c) for c in mx.exchange.junk]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_downstream_fails(pair, verb, fault):
+    mx = pair()
+    if verb == "DATA" and mx.via == "BDAT":
+        pytest.skip("it says no DATA")
+    mx.exchange.drop_all()
+    mx.exchange.on(verb, FAULTS[fault]())
+    reply = mx.client().deliver(CONTENT, "anna@example.test")
+    assert reply.code == 451, reply
+    assert reply.enhanced in (("4.4.1", "4.4.2", "4.3.2") if verb in AFTER_THE_END else ("4.4.1", "4.3.2")), reply
+    assert_books_balance(mx, [reply])
+    assert not mx.exchange.delivered
+    # And when it is well again, so are we: nothing is left of the failure.
+    mx.exchange.usual()
+    mx.exchange.drop_all()
+    replies = [reply]
+    for n in range(3):
+        client = mx.client()
+        reply = client.command("MAIL FROM:<sender@example.org>")
+        if reply.status == "451 4.4.1":
+            mx.wait_log("downstream", since=len(mx.log), state="up")
+            client.ok("MAIL FROM:<sender@example.org>")
+        client.ok("RCPT TO:<anna@example.test>")
+        replies.append(client.data(CONTENT + b"%d\r\n" % n))
+    assert [r.status for r in replies[1:]] == ["250 2.6.0"] * 3
+    assert len(mx.exchange.delivered) == 3
+
+
+@pytest.mark.parametrize("verb", [v for v in VERBS if v != "CONTENT"])
+def test_reply_octet_by_octet(pair, verb):
+    mx = pair()
+    mx.exchange.drop_all()
+    mx.exchange.split_replies = True
+    replies = [mx.client().deliver(CONTENT, "anna@example.test")]
+    assert replies[0].status == "250 2.6.0"
+    assert len(mx.exchange.delivered) == 1
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_delivered_but_the_answer_is_lost(pair, reset):
+    """Its fate is unknown to us, so the client is to try again; never a second host by ourselves."""
+    mx = pair()
+    mx.exchange.on("EOD", faults.first(1, faults.deliver_and_drop(reset)))
+    reply = mx.client().deliver(CONTENT, "anna@example.test")
+    assert reply.status == "451 4.4.2"
+    assert len(mx.exchange.delivered) == 1
+    assert_books_balance(mx, [reply])
+
+
+def test_lost_after_the_end_of_data_no_second_host_is_tried(exchange, postern):
+    hosts = [exchange(), exchange()]
+    mx = postern(*hosts, wait_downstream=False)
+    for host in hosts:
+        mx.wait_log("downstream", state="up", host=host.host)
+        host.on("EOD", faults.drop())
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "451 4.4.2"
+    assert sum(host.count("MAIL") for host in hosts) == 1
+
+
+@pytest.mark.parametrize("verb", ["CONNECT", "EHLO", "MAIL", "RCPT", "EOD"])
+def test_unasked_replies(pair, verb):
+    """More replies than questions: whatever becomes of the message, no answer is taken for another's."""
+    mx = pair()
+    mx.exchange.drop_all()
+    usual = {"CONNECT": "220 hello", "EHLO": "250-hello\r\n250 8BITMIME", "MAIL": "250 2.1.0 ok",
+             "RCPT": "250 2.1.5 ok", "EOD": "250 2.6.0 ok"}[verb]
+    mx.exchange.on(verb, faults.reply(f"{usual}\r\n250 2.6.0 unasked\r\n250 2.6.0 unasked"))
+    replies = []
+    for n in range(3):
+        client = mx.client()
+        if client.command("MAIL FROM:<sender@example.org>").code == 250:
+            client.ok("RCPT TO:<anna@example.test>")
+            replies.append(client.data(CONTENT + b"%d\r\n" % n))
+    assert_books_balance(mx, replies)
+    if verb != "EOD":
+        assert not any(reply.code == 250 for reply in replies) or len(mx.exchange.delivered) >= len(
+            [r for r in replies if r.code == 250])
+
+
+def test_downstream_answers_after_the_client_was_told(pair):
+    """The late 250 belongs to a message that the client tries again: it is delivered once."""
+    mx = pair()
+    gate = faults.Gate()
+    mx.exchange.on("EOD", faults.first(1, gate))
+    client = mx.client()
+    reply = client.deliver(CONTENT, "anna@example.test")
+    assert reply.code == 451
+    gate.open()
+    assert_books_balance(mx, [reply])
+
+
+@pytest.mark.parametrize("octets", [0, 1, 1000, 200000])
+@pytest.mark.parametrize("reset", [False, True], ids=["dropped", "reset"])
+def test_downstream_ends_within_the_content(pair, octets, reset):
+    mx = pair()
+    mx.exchange.on("CONTENT", faults.drop_in_content(octets, reset))
+    reply = mx.client().deliver(CONTENT + (b"x" * 78 + b"\r\n") * 10000, "anna@example.test")
+    assert reply.code == 451
+    assert not mx.exchange.received
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_killed_while_many_are_under_way(exchange, postern, number):
+    downstream = exchange()
+    mx = postern(downstream, settings={"server": {"workers": 2}})
+    mx.exchange = downstream
+    gate = faults.Gate(faults.drop(reset=True))
+    mx.exchange.on("EOD", lambda step: gate(step) if len(mx.exchange.received) >= number else None)
+    clients = []
+    for n in range(10):
+        client = mx.client(source=f"127.0.0.{n + 10}")
+        client.envelope("a@example.org", "anna@example.test")
+        client.ok("DATA")
+        client.send(CONTENT + b"%d\r\n.\r\n" % n)
+        clients.append(client)
+    gate.reached.wait_count(1)
+    mx.exchange.stop_listening()
+    mx.exchange.drop_all()
+    gate.open()
+    replies = [client.reply() for client in clients]
+    assert_books_balance(mx, replies)
+    assert sum(r.code == 250 for r in replies) == len(mx.exchange.delivered)
+    assert all(r.code == 451 for r in replies if r.code != 250)
+
+
+# The client fails
+
+COMMANDS = [b"EHLO client.example.org\r\n", b"MAIL FROM:<a@example.org>\r\n", b"RCPT TO:<anna@example.test>\r\n",
+            b"DATA\r\n", b"Subject: x\r\n\r\nbo"]
+
+
+@pytest.mark.parametrize("commands", range(len(COMMANDS) + 1))
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_client_gone(mx, commands, end):
+    client = mx.client(ehlo=False)
+    for octets in COMMANDS[:commands]:
+        client.send(octets)
+        if octets.endswith(b"\r\n") and b"Subject" not in octets:
+            client.reply()
+    getattr(client, end)()
+    mx.clients.remove(client)
+    session = mx.wait_log("connect")["session"]
+    mx.wait_log("close", session=session)
+    assert not mx.exchange.transactions()
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_client_gone_with_half_a_command(mx, end):
+    client = mx.client()
+    client.send("MAIL FROM:<a@exam")
+    getattr(client, end)()
+    mx.clients.remove(client)
+    mx.wait_log("close", session=mx.wait_log("connect")["session"])
+
+
+def start_message(mx, content=CONTENT):
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.ok("DATA")
+    client.send(content + b".\r\n")
+    return client
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT"])
+def test_client_gone_before_the_content_is_handed_on(mx, verb):
+    """There is nothing to answer any more, so nothing is delivered that the client will send again."""
+    gate = faults.Gate()
+    mx.exchange.on(verb, gate)
+    client = start_message(mx)
+    gate.reached.wait()
+    client.reset()
+    mx.clients.remove(client)
+    mx.wait_log("close", session=mx.wait_log("connect")["session"])
+    gate.open()
+    mx.exchange.usual()
+    assert mx.client().deliver(CONTENT, "anna@example.test", sender="a@example.org").status == "250 2.6.0"
+    assert len(mx.exchange.delivered) == 1
+
+
+def test_client_gone_after_the_end_of_data(mx):
+    """The burst runs on; the retry hears of it at once, and there is no second delivery."""
+    gate = faults.Gate()
+    mx.exchange.on("EOD", gate)
+    client = start_message(mx)
+    gate.reached.wait()
+    client.reset()
+    mx.clients.remove(client)
+    mx.wait_log("close", session=mx.wait_log("connect")["session"])
+    gate.open()
+    mx.exchange.delivered.wait()
+    assert mx.client().deliver(CONTENT, "anna@example.test", sender="a@example.org").status == "250 2.6.0"
+    assert len(mx.exchange.received) == 1
+
+
+def test_retry_waits_for_the_burst_under_way(mx):
+    gate = faults.Gate()
+    mx.exchange.on("EOD", gate)
+    client = start_message(mx)
+    gate.reached.wait()
+    client.reset()
+    mx.clients.remove(client)
+    retry = start_message(mx)
+    mx.wait_log("close")
+    retry.silent()
+    gate.open()
+    assert retry.reply().status == "250 2.6.0"
+    assert len(mx.exchange.received) == 1
+
+
+def test_retry_with_another_recipient_is_delivered_to_that_one_only(mx):
+    gate = faults.Gate()
+    mx.exchange.on("EOD", gate)
+    client = start_message(mx)
+    gate.reached.wait()
+    client.reset()
+    mx.clients.remove(client)
+    mx.wait_log("close")
+    gate.open()
+    mx.exchange.delivered.wait()
+    mx.exchange.usual()
+    reply = mx.client().deliver(CONTENT, "anna@example.test", "ben@example.test", sender="a@example.org")
+    assert reply.status == "250 2.6.0"
+    assert [m.addresses for m in mx.exchange.delivered] == [["anna@example.test"], ["ben@example.test"]]
+
+
+def test_the_same_message_again_is_a_new_one_once_the_client_has_heard(mx):
+    client = mx.client()
+    for _ in range(2):
+        assert client.deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    assert len(mx.exchange.delivered) == 2
+
+
+def test_killed_in_the_midst_of_a_burst(mx):
+    """SIGKILL of ourselves: the client has no 250, and a new process serves its retry."""
+    gate = faults.Gate()
+    mx.exchange.on("EOD", gate)
+    client = start_message(mx)
+    gate.reached.wait()
+    mx.kill()
+    with pytest.raises((ConnectionError, OSError)):
+        client.reply()
+    gate.open()
+    mx.exchange.usual()
+    mx.start(wait_downstream=False)
+    mx.log.wait(lambda e: e["event"] == "downstream" and e["state"] == "up", since=len(mx.log) - 5)
+    reply = mx.client().deliver(CONTENT, "anna@example.test", sender="a@example.org")
+    assert reply.status == "250 2.6.0"
+    assert len(mx.exchange.delivered) >= 1

@@ -1,0 +1,269 @@
+"""Connections to the downstream: kept, shared, replaced."""
+
+import pytest
+
+from conftest import CONTENT
+from harness import exchange as faults
+from harness.postern import free_port
+
+
+def deliver(mx, n=0):
+    return mx.client().deliver(CONTENT + b"%d\r\n" % n, "anna@example.test")
+
+
+def test_connection_is_kept(mx):
+    for n in range(5):
+        assert deliver(mx, n).status == "250 2.6.0"
+    assert len({m.connection.number for m in mx.exchange.delivered}) == 1
+    assert len(mx.exchange.connections) <= 2  # the other was the health check's
+
+
+def test_connection_messages(exchange, postern):
+    mx = postern(downstream := exchange(), settings={"downstream exchange": {"connection_messages": 2}})
+    for n in range(5):
+        assert deliver(mx, n).status == "250 2.6.0"
+    numbers = [m.connection.number for m in downstream.delivered]
+    assert len(numbers) == 5 and all(numbers.count(n) <= 2 for n in numbers)
+
+
+def test_idle_connections_zero(exchange, postern):
+    mx = postern(downstream := exchange(), settings={"downstream exchange": {"idle_connections": 0}})
+    for n in range(3):
+        assert deliver(mx, n).status == "250 2.6.0"
+    assert len({m.connection.number for m in downstream.delivered}) == 3
+
+
+def test_idle_connection_ends_with_quit(exchange, postern):
+    mx = postern(downstream := exchange(), settings={"downstream exchange": {"idle_timeout": "200ms"}})
+    assert deliver(mx).status == "250 2.6.0"
+    connection = downstream.delivered[0].connection
+    downstream.connections.wait(lambda c: c is connection and c.ended, "the end of the idle connection")
+    assert connection.ended == "quit"
+
+
+def test_kept_connection_that_died_is_replaced_silently(mx):
+    assert deliver(mx, 1).status == "250 2.6.0"
+    mx.exchange.drop_all()
+    assert deliver(mx, 2).status == "250 2.6.0"
+    assert len(mx.exchange.delivered) == 2
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "RCPT"])
+def test_kept_connection_that_dies_in_the_envelope_is_replaced(mx, verb):
+    assert deliver(mx, 1).status == "250 2.6.0"
+    mx.exchange.on(verb, faults.first(1, faults.drop()))
+    assert deliver(mx, 2).status == "250 2.6.0"
+    assert len(mx.exchange.delivered) == 2
+
+
+def test_kept_connection_that_says_421_is_replaced(mx):
+    assert deliver(mx, 1).status == "250 2.6.0"
+    mx.exchange.on("MAIL", faults.first(1, faults.reply_and_drop("421 4.4.1 Connection timed out")))
+    assert deliver(mx, 2).status == "250 2.6.0"
+
+
+def test_burst_is_two_round_trips(mx):
+    """MAIL and every RCPT come in one write: none waits for the reply to the one before."""
+    gate = faults.Gate()
+    mx.exchange.on("MAIL", gate)
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test", "ben@example.test", "carl@example.test")
+    client.ok("DATA")
+    client.send(CONTENT + b".\r\n")
+    connection = gate.reached.wait().connection
+    while connection.buffer.count(b"RCPT TO") < 3:
+        connection.buffer += connection.receive()
+    assert b"BDAT" not in connection.buffer  # no content before every recipient is accepted
+    gate.open()
+    assert client.reply().status == "250 2.6.0"
+
+
+def test_two_connections_at_once(mx):
+    gate = faults.Gate()
+    mx.exchange.on("EOD", faults.first(1, gate))
+    slow = mx.client()
+    slow.envelope("a@example.org", "anna@example.test")
+    slow.ok("DATA")
+    slow.send(CONTENT + b".\r\n")
+    gate.reached.wait()
+    assert deliver(mx, 2).status == "250 2.6.0"
+    gate.open()
+    assert slow.reply().status == "250 2.6.0"
+    assert len({m.connection.number for m in mx.exchange.delivered}) == 2
+
+
+def start_burst(mx, source=None, n=0):
+    client = mx.client(source=source)
+    client.envelope("a@example.org", "anna@example.test")
+    client.ok("DATA")
+    client.send(CONTENT + b"%d\r\n.\r\n" % n)
+    return client
+
+
+def test_over_the_limit_they_wait_their_turn(exchange, postern):
+    mx = postern(downstream := exchange(), settings={"downstream exchange": {"max_connections": 1}})
+    gate = faults.Gate()
+    downstream.on("EOD", gate)
+    clients = [start_burst(mx, f"127.0.0.{n + 10}", n) for n in range(4)]
+    gate.reached.wait()
+    gate.open()
+    assert [c.reply().status for c in clients] == ["250 2.6.0"] * 4
+    assert len(downstream.delivered) == 4
+    assert len({m.connection.number for m in downstream.delivered}) == 1
+
+
+def test_queue_timeout(exchange, postern):
+    mx = postern(downstream := exchange(), settings={
+        "downstream exchange": {"max_connections": 1, "queue_timeout": "100ms"}})
+    gate = faults.Gate()
+    downstream.on("EOD", gate)
+    first = start_burst(mx, "127.0.0.10", 1)
+    gate.reached.wait()
+    second = start_burst(mx, "127.0.0.11", 2)
+    assert second.reply().status == "451 4.3.2"
+    gate.open()
+    assert first.reply().status == "250 2.6.0"
+    assert len(downstream.received) == 1
+
+
+def test_one_client_gets_a_quarter_of_the_connections(exchange, postern):
+    mx = postern(downstream := exchange(), settings={"downstream exchange": {"max_connections": 4}})
+    gate = faults.Gate()
+    downstream.on("EOD", gate)
+    hog = [start_burst(mx, "127.0.0.10", n) for n in range(3)]
+    gate.reached.wait()
+    other = start_burst(mx, "127.0.0.11", 9)
+    gate.reached.wait_count(2)
+    assert len(gate.reached) == 2
+    gate.open()
+    assert [c.reply().status for c in hog + [other]] == ["250 2.6.0"] * 4
+
+
+def test_failover_to_a_second_host(exchange, postern):
+    first, second = exchange(), exchange()
+    mx = postern(first, second, wait_downstream=False)
+    mx.wait_log("downstream", state="up", host=first.host)
+    mx.wait_log("downstream", state="up", host=second.host)
+    first.stop_listening()
+    first.drop_all()
+    for n in range(4):
+        assert deliver(mx, n).status == "250 2.6.0"
+    assert len(second.delivered) == 4
+    mx.wait_log("downstream", state="down", host=first.host)
+
+
+@pytest.mark.parametrize("verb", ["CONNECT", "EHLO", "MAIL", "RCPT", "CONTENT"])
+def test_lost_before_the_end_of_data_another_host_gets_it(exchange, postern, verb):
+    bad, good = exchange(), exchange()
+    mx = postern(bad, good, wait_downstream=False)
+    mx.wait_log("downstream", state="up", host=bad.host)
+    mx.wait_log("downstream", state="up", host=good.host)
+    bad.drop_all()
+    # CONTENT: less is read than the sockets hold, so the end of data is not written yet.
+    bad.on(verb, faults.drop_in_content(1000, reset=True) if verb == "CONTENT" else faults.drop())
+    content = CONTENT + (b"x" * 78 + b"\r\n") * 200000
+    for n in range(2):
+        reply = mx.client().deliver(content + b"%d\r\n" % n, "anna@example.test")
+        assert reply.status == "250 2.6.0"
+    assert len(good.delivered) == 2 and not bad.received
+
+
+def test_spare_is_used_only_in_need(exchange, postern):
+    main, spare = exchange(), exchange()
+    mx = postern(main.host, spare.host + " weight=0", wait_downstream=False)
+    mx.wait_log("downstream", state="up", host=main.host)
+    mx.wait_log("downstream", state="up", host=spare.host)
+    for n in range(3):
+        assert deliver(mx, n).status == "250 2.6.0"
+    assert not spare.delivered and len(main.delivered) == 3
+    main.stop_listening()
+    main.drop_all()
+    assert deliver(mx, 9).status == "250 2.6.0"
+    assert len(spare.delivered) == 1
+
+
+def test_weights(exchange, postern):
+    light, heavy = exchange(), exchange()
+    mx = postern(light.host, heavy.host + " weight=3", wait_downstream=False,
+                 settings={"downstream exchange": {"idle_connections": 0}})
+    mx.wait_log("downstream", state="up", host=light.host)
+    mx.wait_log("downstream", state="up", host=heavy.host)
+    for n in range(40):
+        assert deliver(mx, n).status == "250 2.6.0"
+    assert 1 <= len(light.delivered) < len(heavy.delivered)
+
+
+def test_no_host_is_up(exchange, postern):
+    downstream = exchange()
+    downstream.stop_listening()
+    mx = postern(downstream, wait_downstream=False)
+    mx.wait_log("downstream", state="down")
+    client = mx.client()
+    assert client.command("MAIL FROM:<a@example.org>").status == "451 4.4.1"
+    assert client.command("NOOP").code == 250
+
+
+def test_one_route_is_down(exchange, postern):
+    up = exchange()
+    mx = postern(up, recipients=["anna@example.test", "zoe@example.org"], settings={
+        "domain example.org": {"downstream": "second"},
+        "downstream second": {"hosts": f"127.0.0.1:{free_port()}", "tls": "off"}})
+    mx.wait_log("downstream", state="down")
+    client = mx.client()
+    client.ok("MAIL FROM:<a@example.org>")
+    assert client.command("RCPT TO:<zoe@example.org>").status == "451 4.4.1"
+    assert client.command("RCPT TO:<anna@example.test>").status == "250 2.1.5"
+    assert client.data(CONTENT).status == "250 2.6.0"
+
+
+def test_host_comes_back(exchange, postern):
+    downstream = exchange()
+    downstream.stop_listening()
+    mx = postern(downstream, wait_downstream=False,
+                 settings={"downstream exchange": {"health_interval": "100ms"}})
+    mx.wait_log("downstream", state="down")
+    downstream.listen_again()
+    mx.wait_log("downstream", state="up")
+    assert deliver(mx).status == "250 2.6.0"
+
+
+def test_silent_host_is_left_for_another(exchange, postern):
+    """It accepts, and says nothing."""
+    silent, good = exchange(), exchange()
+    mx = postern(silent, good, wait_downstream=False,
+                 settings={"downstream exchange": {"reply_timeout": "300ms", "connect_timeout": "300ms"}})
+    mx.wait_log("downstream", state="up", host=silent.host)
+    mx.wait_log("downstream", state="up", host=good.host)
+    silent.drop_all()
+    silent.on("CONNECT", faults.hang)
+    silent.on("MAIL", faults.hang)
+    for n in range(3):
+        assert deliver(mx, n).status == "250 2.6.0"
+    assert len(good.delivered) == 3
+
+
+def test_reply_timeout(exchange, postern):
+    mx = postern(downstream := exchange(), settings={"downstream exchange": {"reply_timeout": "200ms"}})
+    downstream.on("MAIL", faults.hang)
+    assert deliver(mx).status == "451 4.4.1"
+    assert not downstream.received
+
+
+def test_reply_deadline(exchange, postern):
+    mx = postern(downstream := exchange(), settings={"server": {"reply_deadline": "300ms"}})
+    gate = faults.Gate()
+    downstream.on("EOD", gate)
+    assert deliver(mx).status == "451 4.4.2"
+    gate.open()
+
+
+def test_two_workers_share_the_limit(exchange, postern):
+    mx = postern(downstream := exchange(), settings={
+        "server": {"workers": 2}, "downstream exchange": {"max_connections": 2}})
+    gate = faults.Gate()
+    downstream.on("EOD", gate)
+    clients = [start_burst(mx, f"127.0.0.{n + 10}", n) for n in range(12)]
+    gate.reached.wait_count(2)
+    gate.open()
+    assert [c.reply().status for c in clients] == ["250 2.6.0"] * 12
+    assert len(downstream.delivered) == 12

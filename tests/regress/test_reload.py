@@ -1,0 +1,107 @@
+"""SIGHUP: configuration, certificates and file directories anew, and no session is dropped."""
+
+import shutil
+import ssl
+
+import pytest
+
+from conftest import CONTENT
+from harness.postern import free_port
+
+
+def test_file_directory(mx):
+    client = mx.client()
+    client.ok("MAIL FROM:<a@example.org>")
+    client.ok("RCPT TO:<anna@example.test>")
+    assert client.command("RCPT TO:<zoe@example.test>").code == 550
+    mx.write_recipients(["zoe@example.test"])
+    assert client.command("RCPT TO:<zoe@example.test>").code == 550  # not before it is told
+    mx.reload()
+    # The session, and its transaction, go on.
+    assert client.command("RCPT TO:<zoe@example.test>").status == "250 2.1.5"
+    assert client.command("RCPT TO:<ben@example.test>").status == "550 5.1.1"
+    assert client.data(CONTENT).status == "250 2.6.0"
+    assert mx.exchange.delivered[0].addresses == ["anna@example.test", "zoe@example.test"]
+
+
+def test_settings(mx, exchange):
+    second = exchange()
+    client = mx.client()
+    client.ok("MAIL FROM:<a@example.org>")
+    mx.write_config({"domain example.org": {"downstream": "exchange", "recipients": "any"},
+                     "downstream exchange": {"hosts": second.host}})
+    mx.reload()
+    mx.wait_log("downstream", state="up", host=second.host)
+    assert client.command("RCPT TO:<new@example.org>").status == "250 2.1.5"
+    assert client.data(CONTENT).status == "250 2.6.0"
+    assert len(second.delivered) == 1 and not mx.exchange.delivered
+
+
+@pytest.mark.parametrize("change", [
+    {"server": {"no_such_key": "1"}}, {"server": {"max_hops": "many"}}, {"directory": {"file": "/nonexistent/file"}},
+    {"domain example.test": {"downstream": "nowhere"}}], ids=["key", "value", "file", "name"])
+def test_fault_changes_nothing(mx, change):
+    before = mx.settings
+    mx.write_config(change)
+    event = mx.reload(state="rejected")
+    assert event["file"].startswith(mx.config_path) or event["error"]
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    mx.settings = before
+    mx.write_config()
+    mx.reload()
+    assert mx.client().deliver(CONTENT, "ben@example.test").status == "250 2.6.0"
+
+
+def test_what_cannot_change_stays(mx):
+    for key, value in [("listen", f"127.0.0.1:{free_port()}"), ("workers", 2), ("state_dir", mx.directory + "/other")]:
+        since = len(mx.log)
+        mx.write_config({"server": {key: value}})
+        mx.reload()
+        assert any(key in e.text for e in list(mx.log)[since:]), f"no word of {key}"
+        assert mx.client().command("NOOP").code == 250
+
+
+def subject(client):
+    return dict(pair[0] for pair in client.socket.getpeercert()["subject"])["commonName"]
+
+
+def test_certificates(exchange, postern, certificates, directory):
+    shown = {key: directory + "/shown." + key for key in ("crt", "key")}
+
+    def show(certificate):
+        shutil.copy(certificate.certificate, shown["crt"])
+        shutil.copy(certificate.key, shown["key"])
+    show(certificates.mx)
+    mx = postern(exchange(), settings={"tls": {"certificate": shown["crt"], "key": shown["key"]}})
+    before = mx.client()
+    before.starttls(certificates.client_context())
+    show(certificates.other)
+    mx.reload()
+    after = mx.client()
+    after.starttls(certificates.client_context(), "mx.example.org")
+    assert subject(after) == "mx.example.org"
+    before.ehlo()
+    assert before.deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+
+
+def test_broken_certificate_changes_nothing(exchange, postern, certificates, directory):
+    certificate = directory + "/mx.crt"
+    shutil.copy(certificates.mx.certificate, certificate)
+    mx = postern(exchange(), settings={"tls": {"certificate": certificate, "key": certificates.mx.key}})
+    with open(certificate, "w", encoding="ascii") as out:
+        out.write("none\n")
+    mx.reload(state="rejected")
+    client = mx.client()
+    client.starttls(certificates.client_context())
+    with open(certificates.mx.certificate, encoding="ascii") as pem:
+        assert client.socket.getpeercert(True) == ssl.PEM_cert_to_DER_cert(pem.read())
+
+
+def test_many_reloads_under_traffic(mx):
+    client = mx.client()
+    for n in range(10):
+        client.ok(f"MAIL FROM:<a{n}@example.org>")
+        mx.reload()
+        client.ok("RCPT TO:<anna@example.test>")
+        assert client.data(CONTENT).status == "250 2.6.0"
+    assert len(mx.exchange.delivered) == 10

@@ -1,0 +1,136 @@
+"""Messages held: in memory, then in an unlinked file, within bounds."""
+
+import glob
+import os
+
+import pytest
+
+from conftest import CONTENT
+from harness import exchange as faults
+from harness.journal import poll
+
+LINE = b"0123456789" * 7 + b"\r\n"
+
+
+def test_large_message_goes_through_a_file(exchange, postern, directory):
+    spool = directory + "/spool"
+    os.mkdir(spool)
+    content = CONTENT + LINE * 100000
+    mx = postern(downstream := exchange(), settings={"spool": {"dir": spool, "memory": "64K"}})
+    gate = faults.Gate()
+    downstream.on("EOD", gate)
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.ok("DATA")
+    client.send(content + b".\r\n")
+    gate.reached.wait()
+    held = [os.readlink(link) for link in glob.glob(f"/proc/{mx.process.pid}/fd/*") if os.path.islink(link)]
+    assert [target for target in held if target.startswith(spool) and target.endswith("(deleted)")]
+    assert os.listdir(spool) == []
+    gate.open()
+    assert client.reply().status == "250 2.6.0"
+    assert downstream.delivered[0].without_trace() == content
+
+
+@pytest.mark.parametrize("via", ["DATA", "BDAT"])
+@pytest.mark.parametrize("size", [65535, 65536, 65537, 200000])
+def test_sizes_around_the_memory_share(exchange, postern, via, size):
+    head = b"Subject: x\r\n\r\n"
+    content = head + b"x" * (size - len(head) - 2) + b"\r\n"
+    mx = postern(downstream := exchange(), settings={"spool": {"memory": "64K"}})
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    reply = client.data(content) if via == "DATA" else client.bdat(content)[-1]
+    assert reply.status == "250 2.6.0"
+    assert downstream.delivered[0].without_trace() == content
+
+
+def test_file_survives_a_failover(exchange, postern):
+    """The content is read from its beginning again for the second host."""
+    bad, good = exchange(), exchange()
+    mx = postern(bad, good, wait_downstream=False, settings={"spool": {"memory": "64K"}})
+    for host in (bad, good):
+        mx.wait_log("downstream", state="up", host=host.host)
+    bad.on("CONTENT", faults.drop_in_content(300000, reset=True))
+    content = CONTENT + LINE * 200000
+    for n in range(2):
+        assert mx.client().deliver(content + b"%d\r\n" % n, "anna@example.test").status == "250 2.6.0"
+    assert [m.without_trace() for m in good.delivered] == [content + b"0\r\n", content + b"1\r\n"]
+
+
+def test_memory_of_all_messages(exchange, postern):
+    """Beyond memory_total messages go to files from their first octet, and arrive as well."""
+    mx = postern(downstream := exchange(), settings={"spool": {"memory": "64K", "memory_total": "128K"}})
+    content = CONTENT + LINE * 800
+    clients = []
+    for n in range(8):
+        client = mx.client()
+        client.envelope(f"a{n}@example.org", "anna@example.test")
+        client.ok("DATA")
+        client.send(content)
+        clients.append(client)
+    for client in clients:
+        client.send(b".\r\n")
+    assert [client.reply().status for client in clients] == ["250 2.6.0"] * 8
+    assert [m.without_trace() for m in downstream.delivered] == [content] * 8
+
+
+def test_disk_is_full(exchange, postern):
+    """One client has a quarter of the files' room; what does not fit is told so, and room comes back."""
+    mx = postern(downstream := exchange(), settings={"spool": {"memory": "64K", "disk_total": "4M"}})
+    client = mx.client()
+    assert client.deliver(CONTENT + LINE * 40000, "anna@example.test").status == "452 4.3.1"
+    assert not downstream.received
+    assert client.deliver(CONTENT + LINE * 8000, "anna@example.test").status == "250 2.6.0"
+    assert client.deliver(CONTENT + LINE * 8000, "ben@example.test").status == "250 2.6.0"
+    assert len(downstream.delivered) == 2
+
+
+def test_disk_is_full_by_bdat(exchange, postern):
+    mx = postern(downstream := exchange(), settings={"spool": {"memory": "64K", "disk_total": "4M"}})
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    replies = client.bdat(CONTENT, LINE * 40000, b"the rest")
+    assert replies[0].code == 250
+    assert replies[-1].status in ("452 4.3.1", "503 5.5.1")
+    assert any(reply.status == "452 4.3.1" for reply in replies)
+    assert client.command("NOOP").code == 250
+    assert not downstream.received
+
+
+def test_several_clients_share_the_disk(exchange, postern):
+    """Four quarters are all of it: the fifth message finds it full."""
+    mx = postern(exchange(), settings={"spool": {"memory": "64K", "disk_total": "4M"}})
+    held = []
+    for n in range(5):
+        client = mx.client(source=f"127.0.0.{n + 10}")
+        client.envelope("a@example.org", "anna@example.test")
+        client.ok("DATA")
+        client.send(CONTENT + LINE * 13000 + b"%d\r\n" % n)
+        held.append(client)
+    # Each is answered at its end; what was refused is refused there.
+    for client in held:
+        client.send(b".\r\n")
+    statuses = [client.reply().status for client in held]
+    assert statuses.count("250 2.6.0") >= 3
+    assert set(statuses) <= {"250 2.6.0", "452 4.3.1"}
+
+
+def test_nothing_is_left_open(exchange, postern):
+    mx = postern(exchange(), settings={"spool": {"memory": "64K"}, "downstream exchange": {"idle_connections": 0}})
+
+    def descriptors():
+        return len(os.listdir(f"/proc/{mx.process.pid}/fd"))
+    for n in range(3):
+        before = descriptors() if n else 0
+        client = mx.client()
+        client.deliver(CONTENT + LINE * 2000 + b"%d\r\n" % n, "anna@example.test")
+        client.envelope("a@example.org", "anna@example.test")
+        client.ok("DATA")
+        client.send(CONTENT + LINE * 2000)
+        session = mx.events("connect")[-1]["session"]
+        client.reset()
+        mx.clients.remove(client)
+        mx.wait_log("close", session=session)
+    mx.client().quit()
+    poll(lambda: descriptors() <= before, "as few descriptors as before")
