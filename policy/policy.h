@@ -83,7 +83,7 @@ struct policy_session {
     struct policy_client client;
     uint32_t unknown;              /* RCPTs to unknown recipients so far, repeated ones too */
     enum policy_action state;      /* the harvester's action that is in force for it */
-    enum policy_action null_state; /* the same under MAIL FROM:<>: NONE or BLIND */
+    enum policy_action null_state; /* the same under MAIL FROM:<>; see policy_session_state */
 };
 
 /* What one transaction carries; zeroed, it is at its start. */
@@ -162,9 +162,9 @@ struct policy_block {
  * when memory is out. */
 int policy_blocks(struct policy *p, int64_t now_ms, struct policy_block **blocks, size_t *n);
 /* Block a network of any size; DURATION_MS 0: block_time.  In place of a block that is there.
- * Logged with by=control.  -1 if the table is full of blocks. */
-int policy_block(struct policy *p, const struct settings *st, const struct network *network,
-                 int64_t duration_ms, int64_t now_ms);
+ * Logged with by=control. */
+void policy_block(struct policy *p, const struct settings *st, const struct network *network,
+                  int64_t duration_ms, int64_t now_ms);
 /* End every block of NETWORK and of networks inside it, and forget their counts and repetitions, or
  * the next typing error would bring the block back.  Returns how many blocks ended. */
 size_t policy_unblock(struct policy *p, const struct network *network, int64_t now_ms);
@@ -185,7 +185,7 @@ struct policy_counts {
     uint32_t clients; /* networks about which anything is remembered */
     uint32_t blocks;  /* in force */
 };
-struct policy_counts policy_counts(struct policy *p);
+struct policy_counts policy_counts(const struct policy *p);
 
 /* What is remembered about messages, in the same state; owned by P, used from any thread. */
 struct marks;

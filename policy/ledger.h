@@ -1,0 +1,94 @@
+#ifndef POLICY_LEDGER_H
+#define POLICY_LEDGER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/netaddr.h"
+#include "base/siphash.h"
+#include "policy/window.h"
+
+/* What is remembered about client networks, of any prefix in one table: what each asked for and was
+ * given, and its blocks.  Thread-safe: shards with a mutex each, held while an entry is open.
+ *
+ * The table is bounded, in entries and in octets.  When it is full, the weakest of eight neighbours
+ * makes room: the one with the lowest count, a block last.  So one who owns many networks pushes
+ * out his own ones.  At worst (a million networks that each ask for many addresses) it takes 350
+ * MB; an entry alone takes about 100 octets, and memory is touched only as it is used.
+ *
+ * Seconds are policy's own (policy.c): monotonic, never 0. */
+
+#define LEDGER_CAPACITY      (1u << 20)
+#define LEDGER_SERVED_KEEP_S (7u * 24 * 3600) /* trusted_recipients looks so far back */
+#define LEDGER_REPEAT_KEEP_S                                                                       \
+    (7u * 24 * 3600) /* a block's repetition is remembered so long after its end */
+
+/* A block, past ones too: what doubling goes by. */
+struct ledger_hold {
+    uint32_t until_s; /* 0: never was one */
+    uint8_t action;   /* enum policy_action */
+    uint8_t by;       /* enum policy_by */
+    uint8_t repeats;  /* blocks before this one that are remembered */
+    bool is_on : 1;   /* until its end was noticed */
+    bool is_monitor : 1;
+};
+
+struct ledger_entry {
+    struct network network;
+    bool is_used, is_dirty;
+    uint32_t next, dirty_next; /* slots, plus one */
+    uint32_t touched_s;
+    struct ledger_hold hold[2]; /* [1]: under the null sender only */
+    struct window unknown[2];   /* the same */
+    struct window served;
+};
+
+/* The moment, and how long an unknown recipient counts. */
+struct ledger_now {
+    uint32_t s;
+    uint32_t window_s;
+};
+
+struct ledger;
+
+/* NULL when memory is out.  KEY is for the table; the values noted are hashed by the caller. */
+struct ledger *ledger_new(const struct siphash_key *key, size_t capacity);
+void ledger_free(struct ledger **l);
+
+/* Open the entry of NETWORK, which stays locked until ledger_close; a thread has one open at a
+ * time.  If it is not there: NULL, or with MAKE a new one, for which another may have to go. */
+struct ledger_entry *ledger_open(struct ledger *l, const struct network *network, bool make,
+                                 struct ledger_now now);
+void ledger_close(struct ledger *l, struct ledger_entry *e);
+
+/* To be called with E open.  W is one of its windows. */
+void ledger_note(struct ledger *l, struct ledger_entry *e, struct window *w, uint32_t hash,
+                 struct ledger_now now);
+void ledger_hold(struct ledger *l, struct ledger_entry *e, bool is_null,
+                 const struct ledger_hold *hold);
+/* Nothing was ever counted or blocked. */
+void ledger_clear(struct ledger *l, struct ledger_entry *e);
+/* Read what was saved: N sightings, the oldest first. */
+void ledger_restore(struct ledger *l, struct ledger_entry *e, struct window *w,
+                    const struct sighting *v, size_t n, struct ledger_now now);
+
+/* The prefix lengths of the networks of FAMILY (4 or 6) that have a hold, into OUT (129); returns
+ * how many.  Costs next to nothing while there is none. */
+size_t ledger_held_prefixes(const struct ledger *l, uint8_t family, uint8_t *out);
+
+/* Call VISIT for each entry, a few under one lock; it may use the functions above on the entry. */
+typedef void ledger_visit_fn(void *arg, struct ledger_entry *e);
+void ledger_walk(struct ledger *l, ledger_visit_fn *visit, void *arg);
+/* The same for entries with a hold that is on though its time is over. */
+void ledger_walk_ended(struct ledger *l, uint32_t now_s, ledger_visit_fn *visit, void *arg);
+/* The same for entries that changed since the last call, at most MAX (a fair part of it in a
+ * shard). */
+void ledger_walk_dirty(struct ledger *l, size_t max, ledger_visit_fn *visit, void *arg);
+/* Free what no longer counts; all of the table is looked through in about 300 calls. */
+void ledger_sweep(struct ledger *l, struct ledger_now now);
+
+uint32_t ledger_count(const struct ledger *l);
+uint32_t ledger_hold_count(const struct ledger *l);
+
+#endif

@@ -1,0 +1,163 @@
+#include "policy/policy_private.h"
+
+#include <stdlib.h>
+
+#include "conf/settings.h"
+#include "policy/event.h"
+
+#define EPOCH_S   (60u * 24 * 3600)
+#define BY_EXPIRY "expiry"
+
+const char *
+policy_action_text(enum policy_action action)
+{
+    switch (action) {
+    case POLICY_ACTION_NONE:
+        return "none";
+    case POLICY_ACTION_REJECT:
+        return "reject";
+    case POLICY_ACTION_DISCONNECT:
+        return "disconnect";
+    case POLICY_ACTION_BLOCK:
+        return "block";
+    case POLICY_ACTION_BLIND:
+        return "blind";
+    }
+    return "";
+}
+
+const char *
+policy_by_text(enum policy_by by)
+{
+    switch (by) {
+    case POLICY_BY_HARVEST:
+        return "harvest";
+    case POLICY_BY_TRAP:
+        return "trap";
+    case POLICY_BY_CONTROL:
+        return "control";
+    }
+    return "";
+}
+
+uint32_t
+policy_seconds_of(int64_t now_ms)
+{
+    return (uint32_t)(now_ms / 1000) + EPOCH_S;
+}
+
+uint32_t
+policy_duration_s(int64_t ms)
+{
+    return ms <= 1000 ? 1 : (uint32_t)((ms + 999) / 1000);
+}
+
+struct ledger_now
+policy_moment(const struct settings *st, int64_t now_ms)
+{
+    return (struct ledger_now){.s = policy_seconds_of(now_ms),
+                               .window_s = policy_duration_s(st->harvest.window_ms)};
+}
+
+int64_t
+policy_wall_of(const struct policy *p, uint32_t s)
+{
+    return s + atomic_load_explicit(&p->wall_offset, memory_order_relaxed);
+}
+
+static void
+follow_wall(struct policy *p, int64_t now_ms, int64_t wall_s)
+{
+    atomic_store_explicit(&p->wall_offset, wall_s - policy_seconds_of(now_ms),
+                          memory_order_relaxed);
+}
+
+struct policy *
+policy_new(const struct settings *st, int64_t now_ms, int64_t wall_s, struct err *e)
+{
+    struct policy *p = calloc(1, sizeof *p);
+    struct siphash_key table_key = siphash_key_random();
+
+    (void)st;
+    if (p == NULL) {
+        err_set(e, ERR_SYSTEM, "out of memory");
+        return NULL;
+    }
+    p->key = siphash_key_random();
+    p->ledger = ledger_new(&table_key, LEDGER_CAPACITY);
+    if (p->ledger == NULL) {
+        err_set(e, ERR_SYSTEM, "out of memory");
+        policy_free(&p, st, now_ms, wall_s);
+        return NULL;
+    }
+    follow_wall(p, now_ms, wall_s);
+    return p;
+}
+
+void
+policy_free(struct policy **p, const struct settings *st, int64_t now_ms, int64_t wall_s)
+{
+    (void)st;
+    (void)now_ms;
+    (void)wall_s;
+    if (*p == NULL)
+        return;
+    ledger_free(&(*p)->ledger);
+    free(*p);
+    *p = NULL;
+}
+
+/* Blocks whose time is over, and at a reload those of a monitor that was switched off. */
+
+struct ending {
+    struct policy *p;
+    uint32_t now_s;
+    bool is_monitor_over;
+};
+
+static void
+end_holds(void *arg, struct ledger_entry *e)
+{
+    const struct ending *ending = arg;
+
+    for (int is_null = 0; is_null < 2; is_null++) {
+        struct ledger_hold h = e->hold[is_null];
+        bool is_over = h.until_s <= ending->now_s;
+        if (!h.is_on || !(is_over || (ending->is_monitor_over && h.is_monitor)))
+            continue;
+        event_block(false, &e->network,
+                    policy_wall_of(ending->p, is_over ? h.until_s : ending->now_s), BY_EXPIRY,
+                    is_null == 1, h.is_monitor);
+        h.is_on = false;
+        /* What was not given is no repetition either. */
+        if (h.is_monitor && ending->is_monitor_over)
+            h = (struct ledger_hold){0};
+        ledger_hold(ending->p->ledger, e, is_null == 1, &h);
+    }
+}
+
+void
+policy_reload(struct policy *p, const struct settings *st, int64_t now_ms)
+{
+    struct ending ending = {p, policy_seconds_of(now_ms), !st->monitor};
+
+    ledger_walk(p->ledger, end_holds, &ending);
+}
+
+void
+policy_tick(struct policy *p, const struct settings *st, int64_t now_ms, int64_t wall_s)
+{
+    struct ledger_now now = policy_moment(st, now_ms);
+    struct ending ending = {p, now.s, false};
+
+    follow_wall(p, now_ms, wall_s);
+    ledger_walk_ended(p->ledger, now.s, end_holds, &ending);
+    ledger_sweep(p->ledger, now);
+}
+
+struct policy_counts
+policy_counts(const struct policy *p)
+{
+    return (struct policy_counts){.clients = ledger_count(p->ledger),
+                                  .blocks = ledger_hold_count(p->ledger)};
+}

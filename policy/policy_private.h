@@ -1,0 +1,34 @@
+#ifndef POLICY_POLICY_PRIVATE_H
+#define POLICY_POLICY_PRIVATE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/siphash.h"
+#include "policy/ledger.h"
+#include "policy/policy.h"
+
+/* What the files behind policy.h share: policy.c (life, clock), client.c, harvest.c, operator.c.
+ */
+
+struct policy {
+    struct siphash_key key; /* of addresses */
+    struct ledger *ledger;
+    _Atomic int64_t wall_offset; /* wall clock minus policy's seconds */
+};
+
+/* Policy's seconds are clock_ms's from a zero that lies so far back that whatever a restart brings
+ * along is later than it.  They are turned into the wall clock's only to be shown or saved. */
+uint32_t policy_seconds_of(int64_t now_ms);
+uint32_t policy_duration_s(int64_t ms); /* at least 1 */
+struct ledger_now policy_moment(const struct settings *st, int64_t now_ms);
+int64_t policy_wall_of(const struct policy *p, uint32_t s);
+
+/* The defence is on, and not off for C. */
+bool policy_is_counted(const struct settings *st, const struct policy_client *c);
+/* trusted_recipients, by a client's open entry. */
+bool policy_is_trusted(const struct settings *st, const struct ledger_entry *e, uint32_t now_s);
+bool policy_is_in_force(const struct ledger_hold *h, uint32_t now_s);
+
+#endif
