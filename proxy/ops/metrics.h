@@ -1,7 +1,6 @@
 #ifndef PROXY_OPS_METRICS_H
 #define PROXY_OPS_METRICS_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 #include "ldap/directory.h"
@@ -65,8 +64,12 @@ enum metrics_result {
 
 /* The label's text: "accept", "would-reject", ... (also the log's words). */
 const char *metrics_refusal_text(enum metrics_refusal refusal);
+const char *metrics_leg_text(enum metrics_leg leg);
+const char *metrics_tls_text(enum metrics_tls version);
 const char *metrics_verdict_text(enum metrics_verdict verdict);
 const char *metrics_status_text(enum metrics_status status);
+const char *metrics_source_text(enum metrics_source source);
+const char *metrics_result_text(enum metrics_result result);
 
 /* All zero. NULL when memory is out. */
 struct metrics *metrics_new(void);

@@ -1,0 +1,41 @@
+#ifndef PROXY_OPS_CONTROL_H
+#define PROXY_OPS_CONTROL_H
+
+#include <stddef.h>
+
+#include <event2/event.h>
+
+#include "base/err.h"
+#include "base/span.h"
+
+/* The commands of control.def, on the control socket.  The housekeeper's loop. */
+
+struct server;
+struct control;
+
+/* Bind control.socket of the settings in force. NULL with E set on failure. */
+struct control *control_new(struct server *srv, struct event_base *base, struct err *e);
+/* Removes the socket.  Clears *C; NULL is fine. */
+void control_free(struct control **c);
+
+/* A row of the table, for those that speak to the socket. */
+struct control_command {
+    const char *name;
+    const char *arguments;
+    size_t least, most;
+    const char *choices;
+    const char *help;
+};
+
+enum control_id {
+#define CONTROL(id, name, arguments, least, most, choices, help) CONTROL_##id,
+#include "proxy/ops/control.def"
+#undef CONTROL
+    CONTROL_COUNT
+};
+
+extern const struct control_command control_commands[CONTROL_COUNT];
+/* The command of that name; CONTROL_COUNT: there is none. */
+enum control_id control_find(struct span name);
+
+#endif

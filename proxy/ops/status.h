@@ -1,0 +1,87 @@
+#ifndef PROXY_OPS_STATUS_H
+#define PROXY_OPS_STATUS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ldap/directory.h"
+#include "policy/policy.h"
+#include "proxy/ops/history.h"
+#include "proxy/ops/metrics.h"
+#include "proxy/relay/host.h"
+
+/* The state of the whole process at one moment, gathered from its owners: what /metrics, /readyz,
+ * /api/status, the status page and posternctl show.  They are pure functions of it. */
+
+struct server;
+
+#define STATUS_SUSPECTS 20
+
+struct status_server {
+    char uri[256];
+    bool is_up;
+    char error[160]; /* the last one */
+};
+
+#define STATUS_SERVERS 8
+
+struct status_directory {
+    char name[64]; /* "" for the section without a name */
+    const char *type, *mode;
+    bool is_up; /* some server of it answers, or it needs none */
+    bool has_snapshot;
+    uint64_t entries;       /* addresses of the file or the snapshot */
+    int64_t snapshot_age_s; /* -1: it was never taken */
+    struct status_server servers[STATUS_SERVERS];
+    size_t n_servers;
+};
+
+struct status {
+    char hostname[256];
+    int64_t now_wall_s;
+    int64_t uptime_s;
+    unsigned workers;
+    unsigned connections, max_connections;
+    unsigned tarpitted;
+    bool is_draining;
+    bool is_monitor;
+    struct metrics_counts counts;
+
+    struct policy_block *blocks; /* the one that ends first first */
+    size_t n_blocks;
+    struct policy_suspect suspects[STATUS_SUSPECTS]; /* worst first */
+    size_t n_suspects;
+
+    struct policy_counts policy;
+
+    struct host_view *hosts;
+    size_t n_hosts;
+
+    struct status_directory *directories;
+    size_t n_directories;
+    bool is_directory_ready; /* it can answer: live, from the cache or by snapshot */
+
+    bool is_ledger_shared; /* ledger = redis */
+    bool is_ledger_up;
+    uint64_t log_dropped;
+};
+
+/* -1 when memory is out (then nothing is to be freed).  Housekeeper's loop. */
+int status_take(struct server *srv, struct status *out);
+void status_clear(struct status *s);
+
+/* Some downstream has a host up, and the directory can answer. */
+bool status_is_ready(const struct status *s);
+
+/* What is not as it should be.  The texts are S's. */
+struct status_problem {
+    const char *part;  /* "downstream", "directory", "ledger", "server" */
+    const char *name;  /* which one; "" if there is but one */
+    const char *state; /* "down", "degraded" */
+    const char *error; /* "" if it is not known */
+};
+/* At most MAX into OUT; returns how many. */
+size_t status_problems(const struct status *s, struct status_problem *out, size_t max);
+#define STATUS_PROBLEMS 64
+
+#endif
