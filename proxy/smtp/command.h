@@ -37,8 +37,8 @@ struct smtp_command {
 struct smtp_command smtp_command_parse(struct span line);
 const char *smtp_verb_text(enum smtp_verb verb);
 bool smtp_verb_legal(enum smtp_verb verb, enum smtp_phase phase);
-bool smtp_verb_before_tls(enum smtp_verb verb);      /* legal where TLS is required and not yet there */
-bool smtp_verb_needs_argument(enum smtp_verb verb);  /* none given: 501 5.5.4 */
+bool smtp_verb_before_tls(enum smtp_verb verb); /* legal where TLS is required and not yet there */
+bool smtp_verb_needs_argument(enum smtp_verb verb);    /* none given: 501 5.5.4 */
 bool smtp_verb_takes_no_argument(enum smtp_verb verb); /* one given: 501 5.5.4 */
 
 /* What is wrong with an argument; the session chooses the reply. */
@@ -54,12 +54,13 @@ enum smtp_syntax {
 enum smtp_body { SMTP_BODY_7BIT, SMTP_BODY_8BITMIME, SMTP_BODY_BINARYMIME };
 enum smtp_ret { SMTP_RET_NONE, SMTP_RET_FULL, SMTP_RET_HDRS };
 
-#define SMTP_NOTIFY_NEVER 1u
+#define SMTP_NOTIFY_NEVER   1u
 #define SMTP_NOTIFY_SUCCESS 2u
 #define SMTP_NOTIFY_FAILURE 4u
-#define SMTP_NOTIFY_DELAY 8u
+#define SMTP_NOTIFY_DELAY   8u
 
-/* ENVID is at most 100 octets of xtext (RFC 3461 4.4), ORCPT 500 (4.2). Spans point into the line. */
+/* ENVID is at most 100 octets of xtext (RFC 3461 4.4), ORCPT 500 (4.2). Spans point into the line.
+ */
 struct smtp_mail {
     struct smtp_path path;
     bool has_body, has_size, is_smtputf8;
@@ -82,7 +83,8 @@ struct smtp_bdat {
 
 /* ARGUMENT of MAIL ("FROM:<...> ...") and RCPT ("TO:<...> ...").  OFFERED are the SMTP_CAP_BITs of
  * our EHLO reply to this client (0 after HELO): a parameter of an extension that was not offered is
- * SMTP_SYNTAX_UNKNOWN.  Blanks after the colon are tolerated (as Postfix and Exchange do); a missing
+ * SMTP_SYNTAX_UNKNOWN.  Blanks after the colon are tolerated (as Postfix and Exchange do); a
+ * missing
  * <> is not.  MAIL's AUTH= parameter is SMTP_SYNTAX_UNKNOWN (AUTH is never offered). */
 enum smtp_syntax smtp_mail_parse(struct span argument, uint32_t offered, struct smtp_mail *mail);
 enum smtp_syntax smtp_rcpt_parse(struct span argument, uint32_t offered, bool is_smtputf8,
@@ -98,7 +100,8 @@ bool smtp_helo_valid(struct span argument);
  * "not given". */
 struct smtp_xclient_args {
     uint32_t given; /* SMTP_XCLIENT_BIT of those that were given (also as [UNAVAILABLE]) */
-    char value[SMTP_XCLIENT_COUNT][256]; /* decoded, NUL-terminated; empty for [UNAVAILABLE]/[TEMPUNAVAIL] */
+    char value[SMTP_XCLIENT_COUNT]
+              [256]; /* decoded, NUL-terminated; empty for [UNAVAILABLE]/[TEMPUNAVAIL] */
 };
 enum smtp_syntax smtp_xclient_parse(struct span argument, struct smtp_xclient_args *args);
 
