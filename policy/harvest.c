@@ -37,7 +37,7 @@ struct finding {
 static uint8_t
 repeats_of(const struct ledger_hold *before, uint32_t now_s)
 {
-    if (before->until_s == 0 || now_s - before->until_s >= LEDGER_REPEAT_KEEP_S)
+    if (before->until_s == 0 || elapsed_s(now_s, before->until_s) >= LEDGER_REPEAT_KEEP_S)
         return 0;
     /* What an operator did is no repetition. */
     if (before->by == POLICY_BY_CONTROL || before->repeats == REPEATS_MAX)

@@ -163,7 +163,7 @@ hold_strength(const struct ledger_hold *h, uint32_t now_s)
 {
     if (h->until_s > now_s)
         return STRENGTH_HELD + (h->until_s - now_s);
-    if (h->until_s != 0 && now_s - h->until_s < LEDGER_REPEAT_KEEP_S)
+    if (h->until_s != 0 && elapsed_s(now_s, h->until_s) < LEDGER_REPEAT_KEEP_S)
         return REPEAT_WEIGHT * (h->repeats + 1u);
     return 0;
 }
@@ -182,9 +182,9 @@ strength(const struct ledger_entry *e, struct ledger_now now)
 
     if (hold >= STRENGTH_HELD)
         return hold;
-    if (now.s - e->touched_s < now.window_s)
+    if (elapsed_s(now.s, e->touched_s) < now.window_s)
         hold += higher(e->unknown[0].n, e->unknown[1].n);
-    if (now.s - e->touched_s < LEDGER_SERVED_KEEP_S)
+    if (elapsed_s(now.s, e->touched_s) < LEDGER_SERVED_KEEP_S)
         hold += e->served.n;
     return hold;
 }
@@ -204,8 +204,7 @@ evict(struct ledger *l, struct shard *s, const struct ledger_entry *keep, struct
         if (!e->is_used || e == keep)
             continue;
         own = strength(e, now);
-        if (weakest == NULL || own < least ||
-            (own == least && now.s - e->touched_s > now.s - weakest->touched_s)) {
+        if (weakest == NULL || own < least || (own == least && e->touched_s < weakest->touched_s)) {
             weakest = e;
             least = own;
         }

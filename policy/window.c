@@ -145,12 +145,22 @@ stale(const struct sighting *v, uint16_t n, uint32_t now_s, uint32_t length_s)
 
     while (low < high) {
         uint16_t middle = (uint16_t)((low + high) / 2);
-        if (now_s - v[middle].at_s >= length_s)
+        if (elapsed_s(now_s, v[middle].at_s) >= length_s)
             low = (uint16_t)(middle + 1);
         else
             high = middle;
     }
     return low;
+}
+
+/* The order by time holds though clocks differ. */
+static uint32_t
+not_before_newest(const struct window *w, uint32_t now_s)
+{
+    size_t n;
+    const struct sighting *v = window_sightings(w, &n);
+
+    return n > 0 && v[n - 1].at_s > now_s ? v[n - 1].at_s : now_s;
 }
 
 static void
@@ -167,10 +177,12 @@ drop(struct window *w, uint16_t from, uint16_t count)
 void
 window_note(struct window *w, uint32_t hash, uint32_t now_s, uint32_t keep_s, uint32_t count_s)
 {
-    struct sighting s = {hash, now_s}, *v = sightings(w);
+    struct sighting s, *v = sightings(w);
     struct sketch *k;
     uint16_t i;
 
+    now_s = not_before_newest(w, now_s);
+    s = (struct sighting){hash, now_s};
     drop(w, 0, stale(v, w->n, now_s, keep_s));
     for (i = w->n; i > 0 && v[i - 1].hash != hash; i--)
         ;
@@ -196,7 +208,7 @@ window_count(const struct window *w, uint32_t now_s, uint32_t length_s)
 
     if (fresh < WINDOW_EXACT)
         return fresh;
-    estimate = sketch_count(sketch_of(w), now_s, length_s);
+    estimate = sketch_count(sketch_of(w), not_before_newest(w, now_s), length_s);
     return estimate > fresh ? estimate : fresh;
 }
 

@@ -17,6 +17,14 @@
 #define WINDOW_EXACT     128u
 #define WINDOW_COUNT_MAX 7000u
 
+/* Each thread reads its clock once in a while, so another one's moments may lie a little ahead:
+ * that is no time at all, not four billion seconds. */
+static inline uint32_t
+elapsed_s(uint32_t now_s, uint32_t then_s)
+{
+    return now_s > then_s ? now_s - then_s : 0;
+}
+
 struct sighting {
     uint32_t hash;
     uint32_t at_s;

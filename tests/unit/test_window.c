@@ -185,6 +185,27 @@ test_length_changes(void **state)
     window_clear(&w);
 }
 
+/* Another thread's clock may be a second behind: nothing is lost by it. */
+static void
+test_clocks_that_differ(void **state)
+{
+    struct window w = {0};
+    (void)state;
+
+    for (uint32_t i = 0; i < 100; i++) {
+        window_note(&w, hash_of(i), 50000 + i - i % 2, HOUR, HOUR);
+        assert_int_equal(window_count(&w, 50000 + i - 1, HOUR), i + 1);
+    }
+    window_prune(&w, 50000, HOUR);
+    assert_int_equal(window_count(&w, 50000, HOUR), 100);
+    for (uint32_t i = 0; i < 1000; i++) {
+        window_note(&w, hash_of(i), 50400 - i % 2, HOUR, HOUR);
+        assert_true(window_count(&w, 50399, HOUR) >= (i + 1 < 128 ? i + 1 : 128));
+    }
+    assert_near(window_count(&w, 50399, HOUR), 1000);
+    window_clear(&w);
+}
+
 int
 main(void)
 {
@@ -197,6 +218,7 @@ main(void)
         cmocka_unit_test(test_estimate_slides),
         cmocka_unit_test(test_estimate_has_a_ceiling),
         cmocka_unit_test(test_length_changes),
+        cmocka_unit_test(test_clocks_that_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
