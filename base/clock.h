@@ -3,15 +3,22 @@
 
 #include <stdint.h>
 
+#define CLOCK_TEXT 40 /* room for a date of either form, and NUL */
+
 /* Monotonic milliseconds since some fixed moment; never goes back, never steps. */
 int64_t clock_ms(void);
 /* The same in nanoseconds, for measuring. */
 int64_t clock_ns(void);
 /* Wall clock seconds since 1970, for what is shown or outlives the process. */
 int64_t clock_wall_s(void);
-/* The date of RFC 5322 3.3 ("Tue, 24 Nov 2026 16:24:50 +0000"), local zone.  OUT has at least 40. */
+/* The same in microseconds. */
+int64_t clock_wall_us(void);
+/* The date of RFC 5322 3.3 ("Tue, 24 Nov 2026 16:24:50 +0000"), local zone.  OUT has at least 40.
+ */
 void clock_rfc5322(char *out, int64_t wall_s);
 /* RFC 3339 with microseconds and zone, of now ("2026-11-24T16:24:50.123456+00:00"). OUT >= 40. */
 void clock_rfc3339(char *out);
+/* The same of a moment, in microseconds since 1970. */
+void clock_rfc3339_of(char *out, int64_t wall_us);
 
 #endif

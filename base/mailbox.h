@@ -21,5 +21,7 @@ int mailbox_fd(const struct mailbox *m);
 void mailbox_post(struct mailbox *m, struct mailbox_item *item);
 /* Everything inside, oldest first, or NULL; also makes the descriptor unreadable. */
 struct mailbox_item *mailbox_take(struct mailbox *m);
+/* As mailbox_take, but waits until there is something: for a thread that does nothing else. */
+struct mailbox_item *mailbox_wait(struct mailbox *m);
 
 #endif

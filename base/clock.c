@@ -1,0 +1,86 @@
+#define _DEFAULT_SOURCE
+
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <time.h>
+
+static int64_t
+clock_read_ns(clockid_t id)
+{
+    struct timespec t;
+
+    clock_gettime(id, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int64_t
+clock_ns(void)
+{
+    return clock_read_ns(CLOCK_MONOTONIC);
+}
+
+int64_t
+clock_ms(void)
+{
+    return clock_ns() / 1000000;
+}
+
+int64_t
+clock_wall_us(void)
+{
+    return clock_read_ns(CLOCK_REALTIME) / 1000;
+}
+
+int64_t
+clock_wall_s(void)
+{
+    return clock_wall_us() / 1000000;
+}
+
+/* Local time and its distance from UTC, in minutes with a sign apart. */
+static struct tm
+local_time(int64_t wall_s, char *sign, int *minutes)
+{
+    time_t t = (time_t)wall_s;
+    struct tm tm = {0};
+
+    localtime_r(&t, &tm);
+    *sign = tm.tm_gmtoff < 0 ? '-' : '+';
+    *minutes = (int)((tm.tm_gmtoff < 0 ? -tm.tm_gmtoff : tm.tm_gmtoff) / 60);
+    return tm;
+}
+
+void
+clock_rfc5322(char *out, int64_t wall_s)
+{
+    /* strftime would speak the locale's language. */
+    static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                       "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    char sign;
+    int minutes;
+    struct tm tm = local_time(wall_s, &sign, &minutes);
+
+    snprintf(out, CLOCK_TEXT, "%s, %d %s %04d %02d:%02d:%02d %c%02d%02d", days[tm.tm_wday],
+             tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec,
+             sign, minutes / 60, minutes % 60);
+}
+
+void
+clock_rfc3339_of(char *out, int64_t wall_us)
+{
+    char sign;
+    int minutes;
+    struct tm tm = local_time(wall_us / 1000000, &sign, &minutes);
+
+    snprintf(out, CLOCK_TEXT, "%04d-%02d-%02dT%02d:%02d:%02d.%06d%c%02d:%02d", tm.tm_year + 1900,
+             tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(wall_us % 1000000),
+             sign, minutes / 60, minutes % 60);
+}
+
+void
+clock_rfc3339(char *out)
+{
+    clock_rfc3339_of(out, clock_wall_us());
+}
