@@ -155,6 +155,14 @@ class Client:
         self.envelope(sender, *recipients)
         return self.data(content)
 
+    def attempt(self, content, *recipients, sender="sender@example.org"):
+        """As `deliver`, but at the first refusal it is over: that is the reply then."""
+        for line in (f"MAIL FROM:<{sender}>", *(f"RCPT TO:<{recipient}>" for recipient in recipients)):
+            reply = self.command(line)
+            if reply.code != 250:
+                return reply
+        return self.data(content)
+
     def quit(self):
         reply = self.command("QUIT")
         assert reply.status == "221 2.0.0", reply
