@@ -70,6 +70,10 @@ add_moment(struct text_table *t, const json_t *wall_s)
     text_table_add(t, out);
 }
 
+#define NAME_COLUMNS 14
+#define FOLD_COLUMNS 64
+
+/* A name, and its value in lines folded at spaces. */
 static void
 line(FILE *out, const char *name, const char *value)
 {
@@ -78,7 +82,16 @@ line(FILE *out, const char *name, const char *value)
     char safe[2048];
     snprintf(safe, sizeof safe, "%s", value);
     text_safe(safe);
-    fprintf(out, "%-14s%s\n", name, safe);
+    const char *rest = safe;
+    while (strlen(rest) > FOLD_COLUMNS) {
+        const char *end = memrchr(rest, ' ', FOLD_COLUMNS);
+        if (!end)
+            break;
+        fprintf(out, "%-*s%.*s\n", NAME_COLUMNS, name, (int)(end - rest), rest);
+        rest = end + 1;
+        name = "";
+    }
+    fprintf(out, "%-*s%s\n", NAME_COLUMNS, name, rest);
 }
 
 #define NEW_TABLE(...)                                                                             \

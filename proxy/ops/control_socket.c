@@ -344,6 +344,18 @@ control_socket_new(struct event_base *base, const char *path, control_request_fn
     return s;
 }
 
+/* What the kernel takes at once of an answer: that to `drain` may come as late as this.  A
+ * bufferevent does not let its output be written by others, only be looked at. */
+static void
+send_rest(struct control_call *c)
+{
+    struct evbuffer *out = bufferevent_get_output(c->bev);
+    size_t n = evbuffer_get_length(out);
+    if (n)
+        (void)!send(bufferevent_getfd(c->bev), evbuffer_pullup(out, -1), n,
+                    MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 void
 control_socket_free(struct control_socket **ps)
 {
@@ -353,7 +365,7 @@ control_socket_free(struct control_socket **ps)
     *ps = NULL;
     struct control_call *c;
     while ((c = LIST_FIRST(&s->clients))) {
-        evbuffer_write(bufferevent_get_output(c->bev), bufferevent_getfd(c->bev));
+        send_rest(c);
         client_free(c);
     }
     acceptor_free(&s->acceptor);
