@@ -318,7 +318,7 @@ smtp_rcpt_parse(struct span argument, uint32_t offered, bool is_smtputf8, struct
 enum smtp_syntax
 smtp_bdat_parse(struct span argument, struct smtp_bdat *bdat)
 {
-    struct span word;
+    struct span word = {0};
 
     bdat->size = 0;
     bdat->is_last = false;

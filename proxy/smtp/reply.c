@@ -103,9 +103,7 @@ smtp_reply_write(const struct smtp_reply *r, char *out, size_t capacity)
     const char code[] = {(char)('0' + r->code / 100 % 10), (char)('0' + r->code / 10 % 10),
                          (char)('0' + r->code % 10), '-'};
 
-    if (!span_next(&rest, '\n', &line))
-        line = rest;
-    do {
+    while (span_next(&rest, '\n', &line)) {
         if (sizeof code + enhanced.n + 1 + line.n + 2 > capacity - n)
             break;
         last = n;
@@ -115,7 +113,7 @@ smtp_reply_write(const struct smtp_reply *r, char *out, size_t capacity)
             out[n++] = ' ';
         n += copy(out + n, line);
         n += copy(out + n, span_str("\r\n"));
-    } while (span_next(&rest, '\n', &line));
+    }
     if (n > 0)
         out[last + 3] = ' ';
     return n;
