@@ -73,10 +73,10 @@ clock_rfc3339_of(char *out, int64_t wall_us)
     char sign;
     int minutes;
     struct tm tm = local_time(wall_us / 1000000, &sign, &minutes);
+    size_t n = strftime(out, CLOCK_TEXT, "%Y-%m-%dT%H:%M:%S", &tm);
 
-    snprintf(out, CLOCK_TEXT, "%04d-%02d-%02dT%02d:%02d:%02d.%06d%c%02d:%02d", tm.tm_year + 1900,
-             tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(wall_us % 1000000),
-             sign, minutes / 60, minutes % 60);
+    snprintf(out + n, CLOCK_TEXT - n, ".%06u%c%02d:%02d", (unsigned)(wall_us % 1000000), sign,
+             minutes / 60, minutes % 60);
 }
 
 void

@@ -10,12 +10,18 @@
 #include "base/span.h"
 
 /* One line an event: `event=NAME key=value ...`.  A line is built on the caller's stack, quoted in
- * one place, and handed to a bounded queue; a thread of its own writes it to the target.  Any thread
- * may log; none ever waits: a line that finds the queue full is counted as dropped, and the writer
- * says how many were as soon as it can.  Before log_open, and after log_close, lines go to stderr
- * at once. */
+ * one place, and handed to a bounded queue; a thread of its own writes it to the target.  Any
+ * thread may log; none ever waits: a line that finds the queue full is counted as dropped, and the
+ * writer says how many were as soon as it can.  Before log_open, and after log_close, lines go to
+ * stderr at once. */
 
-enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+enum log_level {
+    LOG_LEVEL_ERROR,
+    LOG_LEVEL_WARNING,
+    LOG_LEVEL_NOTICE,
+    LOG_LEVEL_INFO,
+    LOG_LEVEL_DEBUG
+};
 
 #define LOG_LINE_MAX 4096
 

@@ -1,0 +1,223 @@
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log_writer.h"
+
+/* Of one value, as written: a stranger's long HELO must not push out what follows it. */
+#define VALUE_MAX 1024
+
+static _Atomic int log_level = LOG_LEVEL_INFO;
+
+void
+log_set_level(enum log_level level)
+{
+    atomic_store_explicit(&log_level, (int)level, memory_order_relaxed);
+}
+
+enum log_level
+log_get_level(void)
+{
+    return (enum log_level)atomic_load_explicit(&log_level, memory_order_relaxed);
+}
+
+bool
+log_wants(enum log_level level)
+{
+    return level <= log_get_level();
+}
+
+/* The length of the UTF-8 sequence (RFC 3629) at P, if it is one beyond ASCII and no control
+ * character; else 0.  What is no text would spoil a collector's JSON, or drive a terminal. */
+static size_t
+utf8_length(const unsigned char *p, size_t n)
+{
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t length = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
+    uint32_t code;
+
+    if (p[0] < 0xc2 || p[0] > 0xf4 || length > n)
+        return 0;
+    code = p[0] & (0x7fu >> length);
+    for (size_t i = 1; i < length; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+        code = code << 6 | (p[i] & 0x3f);
+    }
+    if (code < least[length] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff) ||
+        code < 0xa0)
+        return 0;
+    return length;
+}
+
+/* How many octets at P are written as they are; 0: P[0] is written as \xNN. */
+static size_t
+plain_length(const unsigned char *p, size_t n)
+{
+    if (p[0] >= 0x80)
+        return utf8_length(p, n);
+    return p[0] >= ' ' && p[0] != 0x7f && p[0] != '"' && p[0] != '\\';
+}
+
+static bool
+needs_quotes(struct span value)
+{
+    const unsigned char *p = (const unsigned char *)value.p;
+    size_t length;
+
+    for (size_t i = 0; i < value.n; i += length) {
+        length = plain_length(p + i, value.n - i);
+        if (length == 0 || p[i] == ' ' || p[i] == '=')
+            return true;
+    }
+    return false;
+}
+
+static void
+put(struct log_line *l, const char *p, size_t n)
+{
+    memcpy(l->text + l->n, p, n);
+    l->n += n;
+}
+
+/* Write VALUE up to END of the text, whole characters only. */
+static void
+put_value(struct log_line *l, struct span value, size_t end)
+{
+    const unsigned char *p = (const unsigned char *)value.p;
+
+    for (size_t i = 0; i < value.n;) {
+        size_t length = plain_length(p + i, value.n - i);
+        char escaped[8];
+
+        if (l->n + (length > 0 ? length : 4) > end) {
+            l->full = true;
+            return;
+        }
+        if (length > 0) {
+            put(l, value.p + i, length);
+            i += length;
+        } else {
+            snprintf(escaped, sizeof escaped, "\\x%02x", p[i]);
+            put(l, escaped, 4);
+            i++;
+        }
+    }
+}
+
+/* " KEY=VALUE" with OPEN and CLOSE around the value, inside the quotes. */
+static void
+put_pair(struct log_line *l, const char *key, const char *open, struct span value,
+         const char *close)
+{
+    const char *quote = needs_quotes(value) ? "\"" : "";
+    size_t before = strlen(key) + 2 + strlen(quote) + strlen(open);
+    size_t behind = strlen(close) + strlen(quote);
+    size_t end;
+
+    if (l->n == 0) /* a line of a level that is not wanted */
+        return;
+    if (l->n + before + behind + 4 > sizeof l->text) {
+        l->full = true;
+        return;
+    }
+    put(l, " ", 1);
+    put(l, key, strlen(key));
+    put(l, "=", 1);
+    put(l, quote, strlen(quote));
+    put(l, open, strlen(open));
+    end = sizeof l->text - behind;
+    put_value(l, value, end < l->n + VALUE_MAX ? end : l->n + VALUE_MAX);
+    put(l, close, strlen(close));
+    put(l, quote, strlen(quote));
+}
+
+void
+log_begin(struct log_line *l, enum log_level level, const char *event)
+{
+    l->level = level;
+    l->full = false;
+    l->n = 0;
+    if (log_wants(level)) {
+        put(l, "event=", 6);
+        put_value(l, span_str(event), VALUE_MAX);
+    }
+}
+
+void
+log_str(struct log_line *l, const char *key, const char *value)
+{
+    put_pair(l, key, "", span_str(value), "");
+}
+
+void
+log_span(struct log_line *l, const char *key, struct span value)
+{
+    put_pair(l, key, "", value, "");
+}
+
+void
+log_path(struct log_line *l, const char *key, struct span address)
+{
+    put_pair(l, key, "<", address, ">");
+}
+
+void
+log_int(struct log_line *l, const char *key, int64_t value)
+{
+    log_fmt(l, key, "%lld", (long long)value);
+}
+
+void
+log_addr(struct log_line *l, const char *key, const struct netaddr *a)
+{
+    char text[NETADDR_TEXT];
+
+    netaddr_format(a, text);
+    log_str(l, key, text);
+}
+
+void
+log_fmt(struct log_line *l, const char *key, const char *format, ...)
+{
+    char value[VALUE_MAX + 1];
+    va_list arguments;
+
+    if (l->n == 0)
+        return;
+    va_start(arguments, format);
+    if (vsnprintf(value, sizeof value, format, arguments) >= (int)sizeof value)
+        l->full = true;
+    va_end(arguments);
+    log_str(l, key, value);
+}
+
+void
+log_end(struct log_line *l)
+{
+    struct log_record r = {clock_wall_us(), l->level, span_of(l->text, l->n)};
+
+    if (l->n > 0)
+        log_submit(&r);
+}
+
+void
+log_event(enum log_level level, const char *event, ...)
+{
+    struct log_line l;
+    va_list arguments;
+    const char *key;
+
+    if (!log_wants(level))
+        return;
+    log_begin(&l, level, event);
+    va_start(arguments, event);
+    while ((key = va_arg(arguments, const char *)))
+        log_str(&l, key, va_arg(arguments, const char *));
+    va_end(arguments);
+    log_end(&l);
+}

@@ -1,0 +1,315 @@
+#define _GNU_SOURCE
+
+#include "base/log_target.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+/* A daemon that takes nothing for so long has failed: the connection is made anew. */
+#define STALL_S  10
+#define STALL_MS (STALL_S * 1000)
+/* RFC 5424 6: the lengths of HOSTNAME and APP-NAME. */
+#define HOSTNAME_MAX 255
+#define TAG_MAX      48
+
+enum kind { TARGET_SYSLOG, TARGET_STDERR, TARGET_UNIX, TARGET_UDP, TARGET_TCP };
+
+struct log_target {
+    enum kind kind;
+    int facility;
+    char tag[TAG_MAX + 1];
+    char hostname[HOSTNAME_MAX + 1];
+    struct sockaddr_un path; /* of TARGET_UNIX */
+    char host[256];          /* of TARGET_UDP and TARGET_TCP */
+    char port[8];
+    int fd;         /* the socket; -1: closed */
+    bool is_stream; /* FD is one */
+    bool is_open;   /* of TARGET_SYSLOG */
+};
+
+static const int severities[] = {
+    [LOG_LEVEL_ERROR] = LOG_ERR, [LOG_LEVEL_WARNING] = LOG_WARNING, [LOG_LEVEL_NOTICE] = LOG_NOTICE,
+    [LOG_LEVEL_INFO] = LOG_INFO, [LOG_LEVEL_DEBUG] = LOG_DEBUG,
+};
+
+/* A field of RFC 5424's header: printable ASCII, or '-' if there is nothing. */
+static void
+copy_field(char *out, size_t max, const char *text)
+{
+    size_t n = 0;
+
+    for (; text && text[n] && n < max; n++)
+        out[n] = text[n] > ' ' && text[n] < 0x7f ? text[n] : '_';
+    if (n == 0)
+        out[n++] = '-';
+    out[n] = '\0';
+}
+
+/* "HOST:PORT"; an IPv6 address stands in brackets. */
+static bool
+parse_host_port(struct log_target *t, struct span text)
+{
+    const char *colon = text.n > 0 ? memrchr(text.p, ':', text.n) : NULL;
+    struct span host, port;
+    uint64_t number;
+
+    if (!colon)
+        return false;
+    host = span_of(text.p, (size_t)(colon - text.p));
+    port = span_of(colon + 1, text.n - host.n - 1);
+    if (host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
+        host = span_of(host.p + 1, host.n - 2);
+    else if (host.n > 0 && memchr(host.p, ':', host.n))
+        return false;
+    return host.n > 0 && span_u64(port, 65535, &number) && number > 0 &&
+           span_copy(t->host, sizeof t->host, host) && span_copy(t->port, sizeof t->port, port);
+}
+
+static bool
+parse_target(struct log_target *t, const char *text)
+{
+    static const char *const names[] = {
+        [TARGET_SYSLOG] = "syslog", [TARGET_STDERR] = "stderr", [TARGET_UNIX] = "unix",
+        [TARGET_UDP] = "udp",       [TARGET_TCP] = "tcp",
+    };
+    struct span rest = span_str(text), name;
+    size_t i = 0;
+
+    span_next(&rest, ':', &name);
+    while (i < sizeof names / sizeof names[0] && !span_is(name, names[i]))
+        i++;
+    if (i == sizeof names / sizeof names[0])
+        return false;
+    t->kind = (enum kind)i;
+    switch (t->kind) {
+    case TARGET_SYSLOG:
+    case TARGET_STDERR:
+        return !rest.p;
+    case TARGET_UNIX:
+        t->path.sun_family = AF_UNIX;
+        return rest.n > 0 && span_copy(t->path.sun_path, sizeof t->path.sun_path, rest);
+    case TARGET_UDP:
+    case TARGET_TCP:
+        return parse_host_port(t, rest);
+    }
+    return false;
+}
+
+struct log_target *
+log_target_new(const struct log_options *options, struct err *e)
+{
+    struct log_target *t = calloc(1, sizeof *t);
+
+    if (!t) {
+        err_errno(e, ERR_SYSTEM, ENOMEM, "log");
+        return NULL;
+    }
+    t->fd = -1;
+    t->facility = options->facility;
+    copy_field(t->tag, TAG_MAX, options->tag);
+    copy_field(t->hostname, HOSTNAME_MAX, options->hostname);
+    if (!parse_target(t, options->target)) {
+        err_set(e, ERR_CONFIG,
+                "%s: no log target; it is syslog, stderr, unix:PATH, udp:HOST:PORT or "
+                "tcp:HOST:PORT",
+                options->target ? options->target : "");
+        free(t);
+        return NULL;
+    }
+    return t;
+}
+
+static void
+target_close(struct log_target *t)
+{
+    if (t->is_open)
+        closelog();
+    t->is_open = false;
+    if (t->fd >= 0)
+        close(t->fd);
+    t->fd = -1;
+}
+
+void
+log_target_free(struct log_target **t)
+{
+    if (!*t)
+        return;
+    target_close(*t);
+    free(*t);
+    *t = NULL;
+}
+
+/* A connected socket, blocking for STALL_S at most; -1 with errno set. */
+static int
+connect_socket(int family, int type, const struct sockaddr *sa, socklen_t n)
+{
+    struct timeval stall = {.tv_sec = STALL_S};
+    int fd = socket(family, type | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -1;
+    /* On Linux this bounds connect too. */
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof stall);
+    if (type == SOCK_STREAM && family != AF_UNIX) {
+        /* A peer that vanished is noticed while lines can still be kept for it. */
+        (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &(int){1}, sizeof(int));
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &(unsigned){STALL_MS},
+                         sizeof(unsigned));
+    }
+    if (connect(fd, sa, n) != 0) {
+        int saved = errno;
+
+        close(fd);
+        errno = saved;
+        return -1;
+    }
+    return fd;
+}
+
+static void
+open_unix(struct log_target *t)
+{
+    const struct sockaddr *sa = (const struct sockaddr *)&t->path;
+
+    t->is_stream = false;
+    t->fd = connect_socket(AF_UNIX, SOCK_DGRAM, sa, sizeof t->path);
+    if (t->fd < 0 && errno == EPROTOTYPE) { /* the daemon's socket is of the other kind */
+        t->is_stream = true;
+        t->fd = connect_socket(AF_UNIX, SOCK_STREAM, sa, sizeof t->path);
+    }
+}
+
+static void
+open_inet(struct log_target *t)
+{
+    struct addrinfo hints = {.ai_socktype = t->kind == TARGET_TCP ? SOCK_STREAM : SOCK_DGRAM,
+                             .ai_flags = AI_NUMERICSERV};
+    struct addrinfo *all;
+
+    t->is_stream = t->kind == TARGET_TCP;
+    if (getaddrinfo(t->host, t->port, &hints, &all) != 0)
+        return;
+    for (const struct addrinfo *a = all; a && t->fd < 0; a = a->ai_next)
+        t->fd = connect_socket(a->ai_family, a->ai_socktype, a->ai_addr, a->ai_addrlen);
+    freeaddrinfo(all);
+}
+
+/* Whether the peer of a stream has closed its end: a line written now would be lost without an
+ * error. */
+static bool
+peer_has_left(int fd)
+{
+    char octet[64];
+    ssize_t n;
+
+    while ((n = recv(fd, octet, sizeof octet, MSG_DONTWAIT)) > 0)
+        ; /* a log daemon has nothing to say */
+    return n == 0 || (errno != EAGAIN && errno != EINTR);
+}
+
+bool
+log_target_stderr(const struct log_record *r)
+{
+    char line[CLOCK_TEXT + 1 + LOG_LINE_MAX];
+    size_t n, done = 0;
+
+    clock_rfc3339_of(line, r->wall_us);
+    n = strlen(line);
+    line[n++] = ' ';
+    memcpy(line + n, r->text.p, r->text.n);
+    n += r->text.n;
+    line[n++] = '\n';
+    while (done < n) {
+        ssize_t written = write(STDERR_FILENO, line + done, n - done);
+
+        if (written > 0)
+            done += (size_t)written;
+        else if (errno == EAGAIN) /* whoever shares the descriptor made it so */
+            (void)poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, -1);
+        else if (errno != EINTR)
+            return done > 0; /* what has begun is not written twice */
+    }
+    return true;
+}
+
+static bool
+send_all(int fd, const char *p, size_t n)
+{
+    while (n > 0) {
+        ssize_t sent = send(fd, p, n, MSG_NOSIGNAL);
+
+        if (sent < 0 && errno != EINTR)
+            return false;
+        if (sent > 0) {
+            p += sent;
+            n -= (size_t)sent;
+        }
+    }
+    return true;
+}
+
+/* RFC 5424, behind it nothing in a datagram, a line end on a local stream; on TCP the frame begins
+ * with its length (RFC 6587 3.4.1). */
+static bool
+write_socket(struct log_target *t, const struct log_record *r)
+{
+    char message[LOG_LINE_MAX + 512], framed[sizeof message + 16], date[CLOCK_TEXT];
+    int head, n;
+
+    if (t->fd < 0) {
+        if (t->kind == TARGET_UNIX)
+            open_unix(t);
+        else
+            open_inet(t);
+    }
+    if (t->fd < 0 || (t->is_stream && peer_has_left(t->fd)))
+        return false;
+    clock_rfc3339_of(date, r->wall_us);
+    n = snprintf(message, sizeof message, "<%d>1 %s %s %s %ld - - %.*s",
+                 t->facility | severities[r->level], date, t->hostname, t->tag, (long)getpid(),
+                 (int)r->text.n, r->text.p);
+    if (t->kind == TARGET_TCP)
+        head = snprintf(framed, sizeof framed, "%d %s", n, message);
+    else
+        head = snprintf(framed, sizeof framed, "%s%s", message, t->is_stream ? "\n" : "");
+    return send_all(t->fd, framed, (size_t)head);
+}
+
+bool
+log_target_write(struct log_target *t, const struct log_record *r)
+{
+    bool ok = true;
+
+    switch (t->kind) {
+    case TARGET_SYSLOG:
+        if (!t->is_open)
+            openlog(t->tag, LOG_PID | LOG_NDELAY, t->facility);
+        t->is_open = true;
+        syslog(severities[r->level], "%.*s", (int)r->text.n, r->text.p);
+        break;
+    case TARGET_STDERR:
+        ok = log_target_stderr(r);
+        break;
+    case TARGET_UNIX:
+    case TARGET_UDP:
+    case TARGET_TCP:
+        ok = write_socket(t, r);
+        break;
+    }
+    if (!ok)
+        target_close(t);
+    return ok;
+}
