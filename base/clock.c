@@ -62,9 +62,11 @@ clock_rfc5322(char *out, int64_t wall_s)
     int minutes;
     struct tm tm = local_time(wall_s, &sign, &minutes);
 
-    snprintf(out, CLOCK_TEXT, "%s, %d %s %04d %02d:%02d:%02d %c%02d%02d", days[tm.tm_wday],
-             tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec,
-             sign, minutes / 60, minutes % 60);
+    size_t n = (size_t)snprintf(out, CLOCK_TEXT, "%s, %d %s ", days[tm.tm_wday], tm.tm_mday,
+                                months[tm.tm_mon]);
+
+    n += strftime(out + n, CLOCK_TEXT - n, "%Y %H:%M:%S", &tm);
+    snprintf(out + n, CLOCK_TEXT - n, " %c%02d%02d", sign, minutes / 60, minutes % 60);
 }
 
 void
