@@ -25,8 +25,8 @@ policy_session_begin(struct policy_session *s, const struct settings *st,
 
     memset(s, 0, sizeof *s);
     c->address = *address;
-    c->network =
-        network_of(address, address->family == 6 ? st->harvest.prefix6 : st->harvest.prefix4);
+    c->network = network_of(
+        address, (uint8_t)(address->family == 6 ? st->harvest.prefix6 : st->harvest.prefix4));
     c->wide = wide_of(&c->network, address);
     c->is_allowed = network_list_contains(&st->harvest.allow, address) &&
                     !(is_told && netaddr_is_loopback(address));
@@ -48,7 +48,7 @@ policy_is_in_force(const struct ledger_hold *h, uint32_t now_s)
 bool
 policy_is_trusted(const struct settings *st, const struct ledger_entry *e, uint32_t now_s)
 {
-    uint32_t wanted = st->harvest.trusted_recipients;
+    uint32_t wanted = (uint32_t)st->harvest.trusted_recipients;
 
     if (wanted == 0)
         return false;
@@ -86,7 +86,7 @@ apply_holds(struct policy *p, const struct settings *st, struct policy_session *
     ledger_close(p->ledger, e);
     for (int is_null = 0; is_null < 2; is_null++) {
         if (!policy_is_in_force(&hold[is_null], now.s) ||
-            (hold[is_null].is_monitor && !st->monitor))
+            (hold[is_null].is_monitor && !st->server.monitor))
             continue;
         if (hold[is_null].by == POLICY_BY_CONTROL)
             return true;
@@ -126,8 +126,8 @@ policy_session_check(struct policy *p, const struct settings *st, struct policy_
         if (apply_holds(p, st, s, &network, now))
             return POLICY_STANDING_BLOCKED;
     }
-    return s->state == POLICY_ACTION_BLOCK && !st->monitor ? POLICY_STANDING_BLOCKED
-                                                           : POLICY_STANDING_OK;
+    return s->state == POLICY_ACTION_BLOCK && !st->server.monitor ? POLICY_STANDING_BLOCKED
+                                                                  : POLICY_STANDING_OK;
 }
 
 enum policy_action
@@ -138,24 +138,24 @@ policy_session_state(const struct policy_session *s, bool is_null_sender)
     return s->state;
 }
 
-uint32_t
-policy_tarpit_ms(const struct settings *st, const struct policy_session *s)
+static uint32_t
+tarpit_ms(const struct settings *st, const struct policy_session *s, uint32_t times)
 {
-    uint64_t delay = (uint64_t)st->harvest.tarpit_ms * s->unknown;
+    int64_t delay = st->harvest.tarpit * times, longest = st->harvest.tarpit_max;
 
     if (!policy_is_counted(st, &s->client))
         return 0;
-    return (uint32_t)(delay < (uint64_t)st->harvest.tarpit_max_ms
-                          ? delay
-                          : (uint64_t)st->harvest.tarpit_max_ms);
+    return (uint32_t)(delay < longest ? delay : longest);
+}
+
+uint32_t
+policy_tarpit_ms(const struct settings *st, const struct policy_session *s)
+{
+    return tarpit_ms(st, s, s->unknown);
 }
 
 uint32_t
 policy_blind_ms(const struct settings *st, const struct policy_session *s)
 {
-    int64_t delay = st->harvest.tarpit_ms;
-
-    if (!policy_is_counted(st, &s->client))
-        return 0;
-    return (uint32_t)(delay < st->harvest.tarpit_max_ms ? delay : st->harvest.tarpit_max_ms);
+    return tarpit_ms(st, s, 1);
 }

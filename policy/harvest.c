@@ -56,16 +56,16 @@ static void
 hold(const struct question *q, struct ledger_entry *e, enum policy_action action, struct finding *f)
 {
     const struct ledger_hold *before = &e->hold[q->is_null];
-    uint64_t time_s = policy_duration_s(q->st->harvest.block_time_ms);
-    uint64_t longest_s = policy_duration_s(q->st->harvest.block_time_max_ms);
+    uint64_t time_s = policy_duration_s(q->st->harvest.block_time);
+    uint64_t longest_s = policy_duration_s(q->st->harvest.block_time_max);
     struct ledger_hold begun = {.action = (uint8_t)action,
                                 .by = (uint8_t)by_of(q),
                                 .repeats = repeats_of(before, q->now.s),
                                 .is_on = true,
-                                .is_monitor = q->st->monitor};
+                                .is_monitor = q->st->server.monitor};
 
     f->is_held = true;
-    if (policy_is_in_force(before, q->now.s) && (!before->is_monitor || q->st->monitor)) {
+    if (policy_is_in_force(before, q->now.s) && (!before->is_monitor || q->st->server.monitor)) {
         f->action = (enum policy_action)before->action;
         f->until_s = before->until_s;
         return;
@@ -78,10 +78,28 @@ hold(const struct question *q, struct ledger_entry *e, enum policy_action action
     f->is_new = true;
 }
 
+static enum policy_action
+configured(const struct settings *st)
+{
+    switch (st->harvest.action) {
+    case SETTINGS_ACTION_REJECT:
+        return POLICY_ACTION_REJECT;
+    case SETTINGS_ACTION_DISCONNECT:
+        return POLICY_ACTION_DISCONNECT;
+    case SETTINGS_ACTION_BLOCK:
+        return POLICY_ACTION_BLOCK;
+    case SETTINGS_ACTION_BLIND:
+        return POLICY_ACTION_BLIND;
+    case SETTINGS_ACTION_COUNT:
+        break;
+    }
+    return POLICY_ACTION_NONE;
+}
+
 static void
 act(const struct question *q, struct ledger_entry *e, struct finding *f)
 {
-    enum policy_action action = q->st->harvest.action;
+    enum policy_action action = configured(q->st);
     bool is_block = action == POLICY_ACTION_BLOCK || action == POLICY_ACTION_BLIND;
 
     if (is_block && f->limited != NULL)
@@ -109,15 +127,16 @@ tell(const struct question *q, const struct network *network, const struct findi
                               .until_s = until_s,
                               .limited = f->limited,
                               .is_null = q->is_null,
-                              .is_monitor = q->st->monitor};
+                              .is_monitor = q->st->server.monitor};
 
     event_harvest(&h);
     if (f->is_held)
-        event_block(true, network, until_s, policy_by_text(by_of(q)), q->is_null, q->st->monitor);
+        event_block(true, network, until_s, policy_by_text(by_of(q)), q->is_null,
+                    q->st->server.monitor);
 }
 
 static struct finding
-count(const struct question *q, const struct network *network, uint32_t threshold, bool is_client)
+count(const struct question *q, const struct network *network, int threshold, bool is_client)
 {
     struct ledger_entry *e = ledger_open(q->p->ledger, network, true, q->now);
     struct finding f = {0};
@@ -131,7 +150,8 @@ count(const struct question *q, const struct network *network, uint32_t threshol
         f.limited = "private";
     else if (is_client && policy_is_trusted(q->st, e, q->now.s))
         f.limited = "trusted";
-    if (q->is_trap || (f.count >= threshold && f.ratio >= q->st->harvest.ratio - RATIO_SLACK))
+    if (q->is_trap ||
+        (f.count >= (uint32_t)threshold && f.ratio >= q->st->harvest.ratio - RATIO_SLACK))
         act(q, e, &f);
     ledger_close(q->p->ledger, e);
     if (f.is_new)
@@ -228,7 +248,7 @@ bool
 policy_transaction_refused(const struct settings *st, const struct policy_session *s,
                            const struct policy_transaction *t, size_t known)
 {
-    uint32_t threshold = st->harvest.message_threshold;
+    int threshold = st->harvest.message_threshold;
 
     if (!policy_is_counted(st, &s->client) || threshold == 0 || t->n < threshold)
         return false;

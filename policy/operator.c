@@ -90,8 +90,7 @@ policy_block(struct policy *p, const struct settings *st, const struct network *
                             .repeats = e->hold[0].repeats,
                             .is_on = true};
 
-    h.until_s =
-        now.s + policy_duration_s(duration_ms == 0 ? st->harvest.block_time_ms : duration_ms);
+    h.until_s = now.s + policy_duration_s(duration_ms == 0 ? st->harvest.block_time : duration_ms);
     ledger_hold(p->ledger, e, false, &h);
     ledger_close(p->ledger, e);
     event_block(true, network, policy_wall_of(p, h.until_s), policy_by_text(POLICY_BY_CONTROL),

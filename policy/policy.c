@@ -56,7 +56,7 @@ struct ledger_now
 policy_moment(const struct settings *st, int64_t now_ms)
 {
     return (struct ledger_now){.s = policy_seconds_of(now_ms),
-                               .window_s = policy_duration_s(st->harvest.window_ms)};
+                               .window_s = policy_duration_s(st->harvest.window)};
 }
 
 int64_t
@@ -139,7 +139,7 @@ end_holds(void *arg, struct ledger_entry *e)
 void
 policy_reload(struct policy *p, const struct settings *st, int64_t now_ms)
 {
-    struct ending ending = {p, policy_seconds_of(now_ms), !st->monitor};
+    struct ending ending = {p, policy_seconds_of(now_ms), !st->server.monitor};
 
     ledger_walk(p->ledger, end_holds, &ending);
 }

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* 4 quarters of 1024 bits hold up to about 7000 values before they are all ones. */
+/* 2048 bits take about 15000 values before they are all ones. */
 #define SKETCH_QUARTERS 4u
-#define SKETCH_BITS     1024u
+#define SKETCH_BITS     2048u
 #define SKETCH_WORDS    (SKETCH_BITS / 64u)
 
 struct sketch {

@@ -15,7 +15,7 @@
  * Values are 32 bits of a keyed hash.  Seconds are of any clock that never goes back. */
 
 #define WINDOW_EXACT     128u
-#define WINDOW_COUNT_MAX 7000u
+#define WINDOW_COUNT_MAX 15000u
 
 /* Each thread reads its clock once in a while, so another one's moments may lie a little ahead:
  * that is no time at all, not four billion seconds. */

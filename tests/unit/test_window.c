@@ -101,7 +101,7 @@ test_steps_and_growth(void **state)
         if (i == 0)
             assert_int_equal(window_bytes(&w), 0);
     }
-    assert_true(window_bytes(&w) < 2048);
+    assert_true(window_bytes(&w) < 3072);
     window_prune(&w, 100 + HOUR, HOUR);
     assert_int_equal(window_bytes(&w), 0);
     assert_int_equal(window_count(&w, 100 + HOUR, HOUR), 0);
