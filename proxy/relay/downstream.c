@@ -1,0 +1,1059 @@
+#include "proxy/relay/downstream.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "proxy/smtp/data_scan.h"
+
+enum state {
+    STATE_CONNECTING,
+    STATE_GREETING,
+    STATE_EHLO,
+    STATE_HELO, /* EHLO was refused */
+    STATE_STARTTLS,
+    STATE_HANDSHAKE,
+    STATE_IDLE,
+    STATE_XCLIENT, /* answered by a greeting; then EHLO again */
+    STATE_XCLIENT_EHLO,
+    STATE_ENVELOPE, /* MAIL and RCPT are out */
+    STATE_DATA,     /* DATA is out */
+    STATE_CONTENT,  /* being written */
+    STATE_FINAL,    /* the end of data is written */
+    STATE_RESET,    /* RSET is out */
+    STATE_QUIT,
+    STATE_CLOSED
+};
+
+struct downstream {
+    const struct stream_loop *loop;
+    struct downstream_target target;
+    const struct downstream_events *events;
+    void *owner;
+    struct stream *stream;
+    int fd; /* while connecting; then the stream's */
+    struct event *connect_event;
+    struct event *timer;
+    enum state state;
+    bool is_tls;
+    bool has_opened;
+    struct smtp_capabilities caps;
+    struct smtp_reply_reader reader;
+    int64_t opened_ms;
+    int transactions;
+    bool *is_gone; /* of an input call under way: set when D is freed inside it */
+
+    /* the transaction */
+    struct message *message;
+    struct message_reader body;
+    struct dot_stuff dots;
+    bool uses_bdat;
+    bool dot_pending;  /* a stuffed dot is to be sent before the rest */
+    char end_state[2]; /* the last two octets of the content, for the CRLF before the final dot */
+    const char *tail;  /* what is left of the end of data */
+    size_t replies_wanted; /* of the envelope */
+    size_t replies_seen;
+    size_t recipients_sent;
+    bool mail_refused;
+    struct smtp_reply decisive;
+    struct smtp_reply *refused;
+    size_t n_refused;
+
+    /* the question */
+    char *ask_sender, *ask_recipient;
+    bool ask_smtputf8;
+};
+
+static void on_connected(evutil_socket_t fd, short what, void *arg);
+static void on_timer(evutil_socket_t fd, short what, void *arg);
+static size_t on_input(void *owner, struct span in);
+static void on_drained(void *owner);
+static void on_secured(void *owner);
+static void on_ended(void *owner, enum stream_end end);
+static void send_content(struct downstream *d);
+
+static const struct stream_events stream_callbacks = {
+    .input = on_input, .drained = on_drained, .secured = on_secured, .ended = on_ended};
+
+const char *
+downstream_fail_text(enum downstream_fail fail)
+{
+    switch (fail) {
+    case DOWNSTREAM_OK:
+        return "ok";
+    case DOWNSTREAM_CONNECT:
+        return "cannot connect";
+    case DOWNSTREAM_TLS:
+        return "TLS is not as configured";
+    case DOWNSTREAM_TIMEOUT:
+        return "no answer in time";
+    case DOWNSTREAM_LOST:
+        return "connection lost";
+    case DOWNSTREAM_GARBLED:
+        return "unexpected reply";
+    case DOWNSTREAM_CLOSING:
+        return "closing";
+    case DOWNSTREAM_CONTENT:
+        return "the held message cannot be read";
+    }
+    return "";
+}
+
+static void
+set_timer(struct downstream *d, int64_t ms)
+{
+    struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+
+    event_add(d->timer, &tv);
+}
+
+static void
+set_state(struct downstream *d, enum state state)
+{
+    d->state = state;
+    switch (state) {
+    case STATE_CONNECTING:
+    case STATE_HANDSHAKE:
+        set_timer(d, d->target.settings->connect_timeout);
+        break;
+    case STATE_FINAL:
+        set_timer(d, d->target.settings->data_timeout);
+        break;
+    case STATE_IDLE:
+    case STATE_CLOSED:
+        event_del(d->timer); /* the pool keeps the time of idle ones */
+        break;
+    case STATE_QUIT:
+        set_timer(d, 1000);
+        break;
+    case STATE_GREETING:
+    case STATE_EHLO:
+    case STATE_HELO:
+    case STATE_STARTTLS:
+    case STATE_XCLIENT:
+    case STATE_XCLIENT_EHLO:
+    case STATE_ENVELOPE:
+    case STATE_DATA:
+    case STATE_CONTENT:
+    case STATE_RESET:
+        set_timer(d, d->target.settings->reply_timeout);
+        break;
+    }
+}
+
+static bool
+is_in_transaction(const struct downstream *d)
+{
+    return d->state >= STATE_XCLIENT && d->state <= STATE_FINAL;
+}
+
+static void
+clear_transaction(struct downstream *d)
+{
+    d->message = NULL;
+    free(d->refused);
+    d->refused = NULL;
+    d->n_refused = 0;
+    free(d->ask_sender);
+    free(d->ask_recipient);
+    d->ask_sender = d->ask_recipient = NULL;
+}
+
+/* Tell the owner how the transaction ended.  It may free D. */
+static void
+finish(struct downstream *d, const struct downstream_result *result)
+{
+    struct smtp_reply *refused = d->refused;
+
+    d->refused = NULL;
+    clear_transaction(d);
+    d->events->finished(d->owner, result);
+    free(refused);
+}
+
+/* The connection is of no more use. The owner may free D. */
+static void
+fail(struct downstream *d, enum downstream_fail why, const struct smtp_reply *reply)
+{
+    bool in_transaction = is_in_transaction(d);
+    struct downstream_result result = {
+        .fail = why, .is_past_end = d->state == STATE_FINAL, .is_envelope = d->state <= STATE_DATA};
+
+    if (d->state == STATE_CLOSED)
+        return;
+    if (reply != NULL)
+        result.reply = *reply;
+    set_state(d, STATE_CLOSED);
+    stream_free(&d->stream);
+    if (in_transaction)
+        finish(d, &result);
+    else
+        d->events->closed(d->owner, why, reply);
+}
+
+struct downstream *
+downstream_open(const struct stream_loop *loop, const struct downstream_target *target,
+                const struct downstream_events *events, void *owner)
+{
+    struct downstream *d = calloc(1, sizeof(*d));
+    struct sockaddr_storage sa;
+    int one = 1;
+
+    if (d == NULL)
+        return NULL;
+    d->loop = loop;
+    d->target = *target;
+    d->events = events;
+    d->owner = owner;
+    d->fd = socket(target->address.family == 6 ? AF_INET6 : AF_INET,
+                   SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (d->fd < 0)
+        goto failed;
+    setsockopt(d->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    d->timer = evtimer_new(loop->base, on_timer, d);
+    d->connect_event = event_new(loop->base, d->fd, EV_WRITE, on_connected, d);
+    if (d->timer == NULL || d->connect_event == NULL)
+        goto failed;
+    socklen_t n = netaddr_to_sockaddr(&target->address, target->port, &sa);
+    d->opened_ms = clock_ms();
+    set_state(d, STATE_CONNECTING);
+    if (connect(d->fd, (struct sockaddr *)&sa, n) != 0 && errno != EINPROGRESS) {
+        /* Told from the loop, like every other failure. */
+        event_active(d->connect_event, EV_WRITE, 0);
+        return d;
+    }
+    event_add(d->connect_event, NULL);
+    return d;
+failed:
+    downstream_free(&d);
+    return NULL;
+}
+
+void
+downstream_free(struct downstream **dp)
+{
+    struct downstream *d = *dp;
+
+    if (d == NULL)
+        return;
+    *dp = NULL;
+    if (d->is_gone != NULL)
+        *d->is_gone = true;
+    stream_free(&d->stream);
+    if (d->fd >= 0)
+        close(d->fd);
+    if (d->connect_event != NULL)
+        event_free(d->connect_event);
+    if (d->timer != NULL)
+        event_free(d->timer);
+    clear_transaction(d);
+    free(d);
+}
+
+void
+downstream_quit(struct downstream **dp)
+{
+    struct downstream *d = *dp;
+
+    if (d != NULL && d->state == STATE_IDLE) {
+        /* The host's 221 is not waited for: nothing depends on it. */
+        stream_write(d->stream, "QUIT\r\n", 6);
+        stream_shutdown(d->stream);
+    }
+    downstream_free(dp);
+}
+
+void
+downstream_set_owner(struct downstream *d, const struct downstream_events *events, void *owner)
+{
+    d->events = events;
+    d->owner = owner;
+}
+
+static void
+on_connected(evutil_socket_t fd, short what, void *arg)
+{
+    struct downstream *d = arg;
+    int error = 0;
+    socklen_t n = sizeof(error);
+    struct sockaddr_storage peer;
+    socklen_t peer_n = sizeof(peer);
+
+    (void)what;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) != 0 || error != 0 ||
+        getpeername(fd, (struct sockaddr *)&peer, &peer_n) != 0) {
+        fail(d, DOWNSTREAM_CONNECT, NULL);
+        return;
+    }
+    d->stream = stream_new(d->loop, d->fd, &stream_callbacks, d);
+    if (d->stream == NULL) {
+        fail(d, DOWNSTREAM_CONNECT, NULL);
+        return;
+    }
+    d->fd = -1;
+    set_state(d, STATE_GREETING);
+}
+
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct downstream *d = arg;
+
+    (void)fd;
+    (void)what;
+    fail(d, d->state == STATE_CONNECTING ? DOWNSTREAM_CONNECT : DOWNSTREAM_TIMEOUT, NULL);
+}
+
+static void
+put(struct downstream *d, struct span s)
+{
+    /* When memory is out the octets are missing and the reply never comes: the timer ends it. */
+    (void)stream_write(d->stream, s.p, s.n);
+}
+
+static void
+put_str(struct downstream *d, const char *s)
+{
+    put(d, span_str(s));
+}
+
+static void
+say_ehlo(struct downstream *d, enum state state)
+{
+    put_str(d, state == STATE_HELO ? "HELO " : "EHLO ");
+    put_str(d, d->target.hostname);
+    put_str(d, "\r\n");
+    set_state(d, state);
+}
+
+static bool
+offers(const struct downstream *d, uint32_t bit)
+{
+    return (d->caps.bits & bit) != 0;
+}
+
+static void
+put_number(struct downstream *d, const char *before, uint64_t n)
+{
+    char text[64];
+    int length = snprintf(text, sizeof(text), "%s%llu", before, (unsigned long long)n);
+
+    put(d, span_of(text, (size_t)length));
+}
+
+static void
+put_mail(struct downstream *d)
+{
+    const struct message *m = d->message;
+
+    put_str(d, "MAIL FROM:<");
+    put_str(d, m->sender);
+    put_str(d, ">");
+    if (offers(d, SMTP_CAP_BIT(SIZE)))
+        put_number(d, " SIZE=", message_wire_size(m));
+    if (m->body == SMTP_BODY_BINARYMIME && offers(d, SMTP_CAP_BIT(BINARYMIME)))
+        put_str(d, " BODY=BINARYMIME");
+    else if (m->body != SMTP_BODY_7BIT && offers(d, SMTP_CAP_BIT(8BITMIME)))
+        put_str(d, " BODY=8BITMIME");
+    if (m->is_smtputf8 && offers(d, SMTP_CAP_BIT(SMTPUTF8)))
+        put_str(d, " SMTPUTF8");
+    if (offers(d, SMTP_CAP_BIT(DSN))) {
+        if (m->ret != SMTP_RET_NONE)
+            put_str(d, m->ret == SMTP_RET_FULL ? " RET=FULL" : " RET=HDRS");
+        if (m->envid != NULL) {
+            put_str(d, " ENVID=");
+            put_str(d, m->envid);
+        }
+    }
+    put_str(d, "\r\n");
+}
+
+static void
+put_rcpt(struct downstream *d, const struct message_recipient *r)
+{
+    static const struct {
+        unsigned bit;
+        const char *text;
+    } notify[] = {{SMTP_NOTIFY_NEVER, "NEVER"},
+                  {SMTP_NOTIFY_SUCCESS, "SUCCESS"},
+                  {SMTP_NOTIFY_FAILURE, "FAILURE"},
+                  {SMTP_NOTIFY_DELAY, "DELAY"}};
+
+    put_str(d, "RCPT TO:<");
+    put_str(d, r->address);
+    put_str(d, ">");
+    if (offers(d, SMTP_CAP_BIT(DSN))) {
+        const char *before = " NOTIFY=";
+        for (size_t i = 0; i < sizeof(notify) / sizeof(notify[0]); i++) {
+            if ((r->notify & notify[i].bit) != 0) {
+                put_str(d, before);
+                put_str(d, notify[i].text);
+                before = ",";
+            }
+        }
+        if (r->orcpt != NULL) {
+            put_str(d, " ORCPT=");
+            put_str(d, r->orcpt);
+        }
+    }
+    put_str(d, "\r\n");
+}
+
+static void
+put_ask(struct downstream *d, bool is_mail)
+{
+    put_str(d, is_mail ? "MAIL FROM:<" : "RCPT TO:<");
+    put_str(d, is_mail ? d->ask_sender : d->ask_recipient);
+    put_str(d, ">");
+    if (is_mail && d->ask_smtputf8 && offers(d, SMTP_CAP_BIT(SMTPUTF8)))
+        put_str(d, " SMTPUTF8");
+    put_str(d, "\r\n");
+}
+
+static size_t
+recipients_of(const struct downstream *d)
+{
+    return d->message != NULL ? d->message->n_recipients : 1;
+}
+
+static void
+put_next_rcpt(struct downstream *d)
+{
+    if (d->message != NULL)
+        put_rcpt(d, &d->message->recipients[d->recipients_sent]);
+    else
+        put_ask(d, false);
+    d->recipients_sent++;
+}
+
+/* MAIL and, where the host takes them at once, every RCPT. */
+static void
+put_envelope(struct downstream *d)
+{
+    if (d->message != NULL)
+        put_mail(d);
+    else
+        put_ask(d, true);
+    d->replies_wanted = 1 + recipients_of(d);
+    d->replies_seen = 0;
+    d->recipients_sent = 0;
+    while (offers(d, SMTP_CAP_BIT(PIPELINING)) && d->recipients_sent < recipients_of(d))
+        put_next_rcpt(d);
+    set_state(d, STATE_ENVELOPE);
+}
+
+static void
+begin(struct downstream *d)
+{
+    d->transactions++;
+    d->mail_refused = false;
+    d->n_refused = 0;
+    memset(&d->decisive, 0, sizeof(d->decisive));
+}
+
+static void
+put_xtext(struct downstream *d, const char *s)
+{
+    for (; *s != '\0'; s++) {
+        unsigned char c = (unsigned char)*s;
+        char escaped[4];
+        if (c < '!' || c > '~' || c == '+' || c == '=') {
+            snprintf(escaped, sizeof(escaped), "+%02X", (unsigned)c);
+            put(d, span_of(escaped, 3));
+        } else {
+            put(d, span_of(s, 1));
+        }
+    }
+}
+
+/* Postfix XCLIENT_README: the host starts over with a greeting. */
+static void
+put_xclient(struct downstream *d, const struct downstream_client *client)
+{
+    char address[NETADDR_TEXT];
+
+    netaddr_format(client->address, address);
+    put_str(d, "XCLIENT");
+    if (d->caps.xclient & SMTP_XCLIENT_BIT(NAME))
+        put_str(d, " NAME=[UNAVAILABLE]");
+    if (d->caps.xclient & SMTP_XCLIENT_BIT(ADDR)) {
+        put_str(d, client->address->family == 6 ? " ADDR=IPV6:" : " ADDR=");
+        put_str(d, address);
+    }
+    if (d->caps.xclient & SMTP_XCLIENT_BIT(PORT))
+        put_number(d, " PORT=", client->port);
+    if ((d->caps.xclient & SMTP_XCLIENT_BIT(HELO)) && client->helo != NULL) {
+        put_str(d, " HELO=");
+        put_xtext(d, client->helo);
+    }
+    if (d->caps.xclient & SMTP_XCLIENT_BIT(PROTO))
+        put_str(d, client->is_esmtp ? " PROTO=ESMTP" : " PROTO=SMTP");
+    put_str(d, "\r\n");
+    set_state(d, STATE_XCLIENT);
+}
+
+void
+downstream_send(struct downstream *d, struct message *m, const struct downstream_client *client)
+{
+    begin(d);
+    d->message = m;
+    if (d->target.settings->xclient && offers(d, SMTP_CAP_BIT(XCLIENT)))
+        put_xclient(d, client);
+    else
+        put_envelope(d);
+    stream_flush(d->stream);
+}
+
+void
+downstream_ask(struct downstream *d, const char *sender, const char *recipient, bool is_smtputf8)
+{
+    begin(d);
+    d->ask_sender = span_dup(span_str(sender));
+    d->ask_recipient = span_dup(span_str(recipient));
+    d->ask_smtputf8 = is_smtputf8;
+    if (d->ask_sender == NULL || d->ask_recipient == NULL) {
+        /* The question is never sent, so the timer answers it. */
+        set_state(d, STATE_ENVELOPE);
+        return;
+    }
+    put_envelope(d);
+    stream_flush(d->stream);
+}
+
+/* DATA: the content with its dots stuffed, then the end.  Pieces go out without being gathered:
+ * runs of clean lines are long. */
+static bool
+send_dotted(struct downstream *d, struct span piece, size_t *used)
+{
+    bool need_dot = false;
+
+    *used = 0;
+    while (piece.n > 0) {
+        if (d->dot_pending) {
+            struct iovec dot = {.iov_base = (char[]){'.'}, .iov_len = 1};
+            if (stream_send(d->stream, &dot, 1) == 0)
+                return false;
+            d->dot_pending = false;
+        }
+        struct dot_stuff before = d->dots;
+        size_t n = dot_stuff_next(&d->dots, piece, &need_dot);
+        if (n > 0) {
+            struct iovec run = {.iov_base = (char *)(uintptr_t)piece.p, .iov_len = n};
+            size_t done = stream_send(d->stream, &run, 1);
+            *used += done;
+            if (done < n) {
+                /* Scan the octets that went again, so that the state fits what is on the wire. */
+                d->dots = before;
+                bool ignored;
+                size_t scanned = 0;
+                while (scanned < done)
+                    scanned += dot_stuff_next(&d->dots, span_of(piece.p + scanned, done - scanned),
+                                              &ignored);
+                return false;
+            }
+            piece.p += n;
+            piece.n -= n;
+        }
+        d->dot_pending = need_dot;
+    }
+    return true;
+}
+
+static void
+note_end_state(struct downstream *d, struct span sent)
+{
+    if (sent.n >= 2) {
+        d->end_state[0] = sent.p[sent.n - 2];
+        d->end_state[1] = sent.p[sent.n - 1];
+    } else if (sent.n == 1) {
+        d->end_state[0] = d->end_state[1];
+        d->end_state[1] = sent.p[0];
+    }
+}
+
+/* Write pieces; false when the kernel takes no more now. */
+static bool
+send_pieces(struct downstream *d, const struct iovec *iov, int n)
+{
+    if (d->uses_bdat) {
+        size_t wanted = 0;
+        for (int i = 0; i < n; i++)
+            wanted += iov[i].iov_len;
+        size_t done = stream_send(d->stream, iov, n);
+        message_reader_used(&d->body, done);
+        return done == wanted;
+    }
+    for (int i = 0; i < n; i++) {
+        size_t used = 0;
+        struct span piece = span_of(iov[i].iov_base, iov[i].iov_len);
+        bool is_done = send_dotted(d, piece, &used);
+        note_end_state(d, span_of(piece.p, used));
+        message_reader_used(&d->body, used);
+        if (!is_done)
+            return false;
+    }
+    return true;
+}
+
+static bool
+send_tail(struct downstream *d)
+{
+    if (d->tail == NULL) {
+        /* Content by DATA always ends with CRLF (RFC 5321 4.1.1.4); what a client gave us otherwise
+         * is completed, since the final dot must stand on a line of its own. */
+        bool has_crlf = d->end_state[0] == '\r' && d->end_state[1] == '\n';
+        d->tail = has_crlf || message_wire_size(d->message) == 0 ? ".\r\n" : "\r\n.\r\n";
+    }
+    struct iovec iov = {.iov_base = (char *)(uintptr_t)d->tail, .iov_len = strlen(d->tail)};
+    d->tail += stream_send(d->stream, &iov, 1);
+    return *d->tail == '\0';
+}
+
+static void
+send_content(struct downstream *d)
+{
+    struct iovec iov[MESSAGE_IOV + 1];
+    int n = 0;
+
+    for (;;) {
+        switch (message_reader_next(&d->body, iov, &n)) {
+        case MESSAGE_READ_DATA:
+            if (!send_pieces(d, iov, n)) {
+                set_state(d, STATE_CONTENT);
+                return;
+            }
+            break;
+        case MESSAGE_READ_WAIT:
+            set_state(d, STATE_CONTENT);
+            return;
+        case MESSAGE_READ_FAILED:
+            fail(d, DOWNSTREAM_CONTENT, NULL);
+            return;
+        case MESSAGE_READ_END:
+            if (d->uses_bdat || send_tail(d))
+                set_state(d, STATE_FINAL);
+            return;
+        }
+    }
+}
+
+void
+downstream_block(struct downstream *d, bool is_ok, const char *data, size_t n)
+{
+    message_reader_block(&d->body, is_ok, data, n);
+    if (d->state == STATE_CONTENT && (data != NULL || !is_ok))
+        send_content(d);
+}
+
+static void
+begin_content(struct downstream *d)
+{
+    message_reader_start(&d->body, d->message);
+    memset(&d->dots, 0, sizeof(d->dots));
+    d->dot_pending = false;
+    d->tail = NULL;
+    d->end_state[0] = d->end_state[1] = '\0';
+    set_state(d, STATE_CONTENT);
+    send_content(d);
+}
+
+/* The envelope stands: hand the content over. */
+static void
+begin_data(struct downstream *d)
+{
+    d->uses_bdat = offers(d, SMTP_CAP_BIT(CHUNKING));
+    if (!d->uses_bdat) {
+        put_str(d, "DATA\r\n");
+        set_state(d, STATE_DATA);
+        return;
+    }
+    char line[64];
+    int length = snprintf(line, sizeof(line), "BDAT %llu LAST\r\n",
+                          (unsigned long long)message_wire_size(d->message));
+    struct iovec iov[MESSAGE_IOV + 1] = {{.iov_base = line, .iov_len = (size_t)length}};
+    int n = 0;
+    message_reader_start(&d->body, d->message);
+    set_state(d, STATE_CONTENT);
+    /* The command and a small message in one write. */
+    if (message_reader_next(&d->body, iov + 1, &n) == MESSAGE_READ_DATA &&
+        stream_pending(d->stream) == 0) {
+        size_t sent = stream_send(d->stream, iov, n + 1);
+        if (sent >= (size_t)length) {
+            message_reader_used(&d->body, sent - (size_t)length);
+            send_content(d);
+            return;
+        }
+        put(d, span_of(line + sent, (size_t)length - sent));
+        return; /* drained goes on */
+    }
+    put(d, span_of(line, (size_t)length));
+    stream_flush(d->stream);
+    send_content(d);
+}
+
+/* The transaction is decided; the connection is put right behind the owner's back. */
+static void
+conclude(struct downstream *d, const struct smtp_reply *decisive, bool needs_reset,
+         bool is_envelope)
+{
+    struct downstream_result result = {.fail = DOWNSTREAM_OK,
+                                       .is_envelope = is_envelope,
+                                       .reply = *decisive,
+                                       .n_refused = d->n_refused,
+                                       .refused = d->refused};
+
+    if (needs_reset) {
+        put_str(d, "RSET\r\n");
+        set_state(d, STATE_RESET);
+        stream_flush(d->stream);
+    } else {
+        set_state(d, STATE_IDLE);
+    }
+    finish(d, &result);
+}
+
+static void
+note_refused(struct downstream *d, size_t recipient, const struct smtp_reply *reply)
+{
+    if (d->refused == NULL)
+        d->refused = calloc(recipients_of(d), sizeof(*d->refused));
+    if (d->refused != NULL)
+        d->refused[recipient] = *reply;
+    d->n_refused++;
+    d->decisive = *reply;
+}
+
+static void
+envelope_reply(struct downstream *d, const struct smtp_reply *reply)
+{
+    size_t index = d->replies_seen++;
+    bool is_ok = reply->code >= 200 && reply->code < 300;
+
+    if (index == 0 && !is_ok) {
+        d->mail_refused = true;
+        d->decisive = *reply;
+    } else if (index > 0 && !d->mail_refused) {
+        if (!is_ok)
+            note_refused(d, index - 1, reply);
+        else if (d->message == NULL)
+            d->decisive = *reply;
+    }
+    if (!offers(d, SMTP_CAP_BIT(PIPELINING)) && !d->mail_refused &&
+        d->recipients_sent < recipients_of(d)) {
+        put_next_rcpt(d);
+        set_state(d, STATE_ENVELOPE);
+        return;
+    }
+    if (d->replies_seen <
+        (d->mail_refused && !offers(d, SMTP_CAP_BIT(PIPELINING)) ? 1 : d->replies_wanted)) {
+        set_state(d, STATE_ENVELOPE);
+        return;
+    }
+    if (d->message == NULL || d->mail_refused || d->n_refused > 0) {
+        struct smtp_reply decisive = d->decisive;
+        conclude(d, &decisive, true, true);
+    } else {
+        begin_data(d);
+    }
+}
+
+static void
+become_ready(struct downstream *d)
+{
+    bool is_first = !d->has_opened;
+
+    set_state(d, STATE_IDLE);
+    d->has_opened = true;
+    if (is_first)
+        d->events->opened(d->owner);
+    else
+        d->events->idle(d->owner);
+}
+
+static void
+log_tls(const struct downstream *d, const char *error)
+{
+    struct log_line l;
+    const SSL *ssl = stream_ssl(d->stream);
+
+    if (!log_wants(error != NULL ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO))
+        return;
+    log_begin(&l, error != NULL ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "tls");
+    log_str(&l, "session", d->target.session);
+    log_str(&l, "leg", "out");
+    if (ssl != NULL) {
+        log_str(&l, "version", SSL_get_version(ssl));
+        log_str(&l, "cipher", SSL_get_cipher_name(ssl));
+    }
+    log_str(&l, "peer", d->target.label);
+    log_str(&l, "verified",
+            error == NULL && d->target.tls != NULL && tls_peer_verified(d->target.tls) ? "yes"
+                                                                                       : "no");
+    if (error != NULL)
+        log_str(&l, "error", error);
+    log_end(&l);
+}
+
+static bool
+tls_is_optional(const struct downstream *d)
+{
+    return d->target.settings->tls == SETTINGS_TLS_OPPORTUNISTIC;
+}
+
+static void
+ehlo_reply(struct downstream *d, const struct smtp_reply *reply)
+{
+    if (reply->code / 100 == 5 && d->state == STATE_EHLO) {
+        say_ehlo(d, STATE_HELO);
+        return;
+    }
+    if (reply->code / 100 != 2) {
+        fail(d, DOWNSTREAM_CONNECT, reply);
+        return;
+    }
+    memset(&d->caps, 0, sizeof(d->caps));
+    if (d->state != STATE_HELO)
+        smtp_capabilities_parse(span_str(reply->text), &d->caps);
+    if (d->state == STATE_XCLIENT_EHLO) {
+        put_envelope(d);
+        return;
+    }
+    if (d->target.tls != NULL && !d->is_tls) {
+        if (offers(d, SMTP_CAP_BIT(STARTTLS))) {
+            put_str(d, "STARTTLS\r\n");
+            set_state(d, STATE_STARTTLS);
+            return;
+        }
+        log_tls(d, "STARTTLS is not offered");
+        if (!tls_is_optional(d)) {
+            fail(d, DOWNSTREAM_TLS, reply);
+            return;
+        }
+    }
+    become_ready(d);
+}
+
+static void
+starttls_reply(struct downstream *d, const struct smtp_reply *reply, bool is_last_octet)
+{
+    if (reply->code / 100 != 2) {
+        log_tls(d, "STARTTLS was refused");
+        if (tls_is_optional(d))
+            become_ready(d);
+        else
+            fail(d, DOWNSTREAM_TLS, reply);
+        return;
+    }
+    /* What stands behind the 220 was not sent by whom we are about to authenticate (CVE-2011-0411).
+     */
+    if (!is_last_octet) {
+        log_tls(d, "data behind the reply to STARTTLS");
+        fail(d, DOWNSTREAM_TLS, NULL);
+        return;
+    }
+    SSL *ssl = tls_connect(d->target.tls, d->target.host);
+    if (ssl == NULL) {
+        fail(d, DOWNSTREAM_TLS, NULL);
+        return;
+    }
+    set_state(d, STATE_HANDSHAKE);
+    stream_start_tls(d->stream, ssl, false);
+}
+
+static void
+on_secured(void *owner)
+{
+    struct downstream *d = owner;
+
+    if (!tls_peer_accepted(d->target.tls, stream_ssl(d->stream))) {
+        log_tls(d, "the certificate is not the expected one");
+        fail(d, DOWNSTREAM_TLS, NULL);
+        return;
+    }
+    d->is_tls = true;
+    log_tls(d, NULL);
+    say_ehlo(d, STATE_EHLO);
+}
+
+/* One whole reply.  IS_LAST_OCTET: nothing stands behind it. */
+static void
+handle_reply(struct downstream *d, const struct smtp_reply *reply, bool is_last_octet)
+{
+    bool is_ok = reply->code / 100 == 2;
+
+    if (reply->code == 421 && d->state != STATE_FINAL && d->state != STATE_QUIT) {
+        fail(d, DOWNSTREAM_CLOSING, reply);
+        return;
+    }
+    switch (d->state) {
+    case STATE_GREETING:
+        if (!is_ok)
+            fail(d, DOWNSTREAM_CONNECT, reply);
+        else
+            say_ehlo(d, STATE_EHLO);
+        return;
+    case STATE_EHLO:
+    case STATE_HELO:
+    case STATE_XCLIENT_EHLO:
+        ehlo_reply(d, reply);
+        return;
+    case STATE_STARTTLS:
+        starttls_reply(d, reply, is_last_octet);
+        return;
+    case STATE_XCLIENT:
+        if (!is_ok)
+            conclude(d, reply, true, true);
+        else
+            say_ehlo(d, STATE_XCLIENT_EHLO);
+        return;
+    case STATE_ENVELOPE:
+        envelope_reply(d, reply);
+        return;
+    case STATE_DATA:
+        if (reply->code == 354)
+            begin_content(d);
+        else if (is_ok)
+            fail(d, DOWNSTREAM_GARBLED, reply);
+        else
+            conclude(d, reply, true, false);
+        return;
+    case STATE_CONTENT:
+        /* A refusal before the end: the content was not accepted, the connection is out of step. */
+        if (reply->code >= 400) {
+            struct downstream_result result = {.fail = DOWNSTREAM_OK, .reply = *reply};
+            set_state(d, STATE_CLOSED);
+            stream_free(&d->stream);
+            finish(d, &result);
+            return;
+        }
+        fail(d, DOWNSTREAM_GARBLED, reply);
+        return;
+    case STATE_FINAL:
+        if (reply->code == 354) {
+            fail(d, DOWNSTREAM_GARBLED, reply);
+        } else if (reply->code == 421) {
+            struct downstream_result result = {.fail = DOWNSTREAM_OK, .reply = *reply};
+            set_state(d, STATE_CLOSED);
+            stream_free(&d->stream);
+            finish(d, &result);
+        } else {
+            /* RFC 3030 3: after a refused BDAT the transaction must be reset. */
+            conclude(d, reply, !is_ok && d->uses_bdat, false);
+        }
+        return;
+    case STATE_RESET:
+        if (is_ok)
+            become_ready(d);
+        else
+            fail(d, DOWNSTREAM_GARBLED, reply);
+        return;
+    case STATE_IDLE:
+        fail(d, DOWNSTREAM_GARBLED, reply);
+        return;
+    case STATE_CONNECTING:
+    case STATE_HANDSHAKE:
+    case STATE_QUIT:
+    case STATE_CLOSED:
+        return;
+    }
+}
+
+static size_t
+on_input(void *owner, struct span in)
+{
+    struct downstream *d = owner;
+    size_t total = 0;
+    bool is_gone = false;
+
+    d->is_gone = &is_gone;
+    while (in.n > 0 && d->state != STATE_CLOSED) {
+        size_t used = 0;
+        enum smtp_reply_status status = smtp_reply_read(&d->reader, in, &used);
+        in.p += used;
+        in.n -= used;
+        total += used;
+        if (status == SMTP_REPLY_MORE)
+            break;
+        if (status == SMTP_REPLY_BAD) {
+            fail(d, DOWNSTREAM_GARBLED, NULL);
+        } else {
+            struct smtp_reply reply = d->reader.reply;
+            bool is_last_octet =
+                in.n == 0 && !(d->state == STATE_STARTTLS && stream_has_input(d->stream));
+            handle_reply(d, &reply, is_last_octet);
+        }
+        if (is_gone)
+            return total;
+    }
+    d->is_gone = NULL;
+    return total;
+}
+
+static void
+on_drained(void *owner)
+{
+    struct downstream *d = owner;
+
+    if (d->state == STATE_CONTENT)
+        send_content(d);
+}
+
+static void
+on_ended(void *owner, enum stream_end end)
+{
+    struct downstream *d = owner;
+
+    if (d->state == STATE_HANDSHAKE) {
+        char text[160];
+        tls_error_text(text, sizeof(text));
+        log_tls(d, text);
+        fail(d, DOWNSTREAM_TLS, NULL);
+        return;
+    }
+    (void)end;
+    fail(d, d->state <= STATE_GREETING ? DOWNSTREAM_CONNECT : DOWNSTREAM_LOST, NULL);
+}
+
+bool
+downstream_is_past_end(const struct downstream *d)
+{
+    return d->state == STATE_FINAL;
+}
+
+bool
+downstream_is_usable(const struct downstream *d)
+{
+    return d->state == STATE_IDLE;
+}
+
+bool
+downstream_is_opening(const struct downstream *d)
+{
+    return !d->has_opened;
+}
+
+const struct smtp_capabilities *
+downstream_capabilities(const struct downstream *d)
+{
+    return &d->caps;
+}
+
+int64_t
+downstream_opened_ms(const struct downstream *d)
+{
+    return d->opened_ms;
+}
+
+int
+downstream_transactions(const struct downstream *d)
+{
+    return d->transactions;
+}

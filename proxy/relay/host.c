@@ -1,0 +1,556 @@
+#define _GNU_SOURCE /* getaddrinfo under -std=c11 */
+#include "proxy/relay/host.h"
+
+#include <netdb.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct host {
+    char *name;
+    char *label;
+    int weight;
+    bool is_literal; /* an address: never resolved */
+    _Atomic int state;
+    pthread_mutex_t lock; /* over all below */
+    struct host_addresses addresses;
+    struct smtp_capabilities caps;
+    bool was_reached;
+    char error[160];
+    int total;              /* connections, open or being opened */
+    struct network *active; /* the client that each busy one serves; family 0 for a probe */
+    size_t n_active, capacity;
+};
+
+struct route {
+    struct route *next;
+    struct hosts *owner;
+    char *name;
+    struct host **hosts;
+    size_t n_hosts;
+    bool is_current;          /* named by the settings in force; under the owner's lock */
+    _Atomic uint64_t waiting; /* a bit for each loop */
+};
+
+struct hosts {
+    pthread_mutex_t lock; /* over the list and the posts; a route lives as long as we do */
+    struct route *routes;
+    struct {
+        route_post_fn *post;
+        void *arg;
+    } loops[HOST_LOOPS_MAX];
+};
+
+static void
+host_free(struct host *h)
+{
+    if (h == NULL)
+        return;
+    free(h->name);
+    free(h->label);
+    free(h->active);
+    pthread_mutex_destroy(&h->lock);
+    free(h);
+}
+
+static struct host *
+host_new(const struct host_entry *entry)
+{
+    struct host *h = calloc(1, sizeof(*h));
+    size_t n = strlen(entry->name) + sizeof("[]:65535");
+
+    if (h == NULL)
+        return NULL;
+    pthread_mutex_init(&h->lock, NULL);
+    h->name = span_dup(span_str(entry->name));
+    h->label = malloc(n);
+    if (h->name == NULL || h->label == NULL) {
+        host_free(h);
+        return NULL;
+    }
+    snprintf(h->label, n, strchr(entry->name, ':') != NULL ? "[%s]:%u" : "%s:%u", entry->name,
+             (unsigned)entry->port);
+    h->weight = entry->weight;
+    h->caps.bits = SMTP_CAP_BIT(8BITMIME);
+    h->addresses.port = entry->port;
+    if (netaddr_parse(span_str(entry->name), &h->addresses.v[0])) {
+        h->is_literal = true;
+        h->addresses.n = 1;
+    }
+    return h;
+}
+
+static void
+route_free(struct route *r)
+{
+    if (r == NULL)
+        return;
+    for (size_t i = 0; i < r->n_hosts; i++)
+        host_free(r->hosts[i]);
+    free(r->hosts);
+    free(r->name);
+    free(r);
+}
+
+static struct route *
+route_new(struct hosts *owner, const struct settings_downstream *ds)
+{
+    struct route *r = calloc(1, sizeof(*r));
+
+    if (r == NULL)
+        return NULL;
+    r->owner = owner;
+    r->name = span_dup(span_str(ds->name));
+    r->hosts = calloc(ds->hosts.n, sizeof(*r->hosts));
+    if (r->name == NULL || r->hosts == NULL) {
+        route_free(r);
+        return NULL;
+    }
+    for (size_t i = 0; i < ds->hosts.n; i++) {
+        if ((r->hosts[i] = host_new(&ds->hosts.v[i])) == NULL) {
+            route_free(r);
+            return NULL;
+        }
+        r->n_hosts++;
+    }
+    return r;
+}
+
+static bool
+route_matches(const struct route *r, const struct settings_downstream *ds)
+{
+    if (strcmp(r->name, ds->name) != 0 || r->n_hosts != ds->hosts.n)
+        return false;
+    for (size_t i = 0; i < r->n_hosts; i++) {
+        const struct host *h = r->hosts[i];
+        const struct host_entry *entry = &ds->hosts.v[i];
+        if (strcmp(h->name, entry->name) != 0 || h->addresses.port != entry->port ||
+            h->weight != entry->weight)
+            return false;
+    }
+    return true;
+}
+
+struct hosts *
+hosts_new(void)
+{
+    struct hosts *h = calloc(1, sizeof(*h));
+
+    if (h != NULL)
+        pthread_mutex_init(&h->lock, NULL);
+    return h;
+}
+
+void
+hosts_free(struct hosts **hp)
+{
+    struct hosts *h = *hp;
+
+    if (h == NULL)
+        return;
+    *hp = NULL;
+    while (h->routes != NULL) {
+        struct route *r = h->routes;
+        h->routes = r->next;
+        route_free(r);
+    }
+    pthread_mutex_destroy(&h->lock);
+    free(h);
+}
+
+int
+hosts_update(struct hosts *h, const struct settings *st)
+{
+    int result = 0;
+
+    pthread_mutex_lock(&h->lock);
+    for (struct route *r = h->routes; r != NULL; r = r->next)
+        r->is_current = false;
+    for (size_t i = 0; i < st->n_downstreams && result == 0; i++) {
+        const struct settings_downstream *ds = &st->downstreams[i];
+        struct route *r = h->routes;
+        while (r != NULL && !route_matches(r, ds))
+            r = r->next;
+        if (r == NULL) {
+            if ((r = route_new(h, ds)) == NULL) {
+                result = -1;
+                break;
+            }
+            r->next = h->routes;
+            h->routes = r;
+        }
+        r->is_current = true;
+    }
+    pthread_mutex_unlock(&h->lock);
+    return result;
+}
+
+struct route *
+hosts_route(struct hosts *h, const char *downstream)
+{
+    pthread_mutex_lock(&h->lock);
+    struct route *r = h->routes;
+    while (r != NULL && !(r->is_current && strcmp(r->name, downstream) == 0))
+        r = r->next;
+    pthread_mutex_unlock(&h->lock);
+    return r;
+}
+
+static bool
+any_host(struct hosts *h, bool counts_untried)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&h->lock);
+    for (const struct route *r = h->routes; r != NULL && !found; r = r->next) {
+        for (size_t i = 0; r->is_current && i < r->n_hosts; i++) {
+            enum host_state state = host_state(r->hosts[i]);
+            if (state == HOST_UP || (counts_untried && state == HOST_UNTRIED))
+                found = true;
+        }
+    }
+    pthread_mutex_unlock(&h->lock);
+    return found;
+}
+
+bool
+hosts_any_up(struct hosts *h)
+{
+    return any_host(h, true);
+}
+
+bool
+hosts_up(struct hosts *h)
+{
+    return any_host(h, false);
+}
+
+static void
+intersect(struct smtp_capabilities *all, const struct smtp_capabilities *one)
+{
+    all->bits &= one->bits;
+    if (one->size != 0 && (all->size == 0 || one->size < all->size))
+        all->size = one->size;
+}
+
+void
+hosts_capabilities(struct hosts *h, struct smtp_capabilities *caps)
+{
+    bool is_first = true;
+
+    memset(caps, 0, sizeof(*caps));
+    caps->bits = SMTP_CAP_BIT(8BITMIME);
+    pthread_mutex_lock(&h->lock);
+    for (const struct route *r = h->routes; r != NULL; r = r->next) {
+        if (!r->is_current)
+            continue;
+        bool was_reached = route_knows_capabilities(r);
+        for (size_t i = 0; i < r->n_hosts; i++) {
+            /* A host that is down since ever says nothing while another of its route does. */
+            if (was_reached && !host_was_reached(r->hosts[i]))
+                continue;
+            struct smtp_capabilities one = host_capabilities(r->hosts[i]);
+            if (is_first)
+                *caps = one;
+            else
+                intersect(caps, &one);
+            is_first = false;
+        }
+    }
+    pthread_mutex_unlock(&h->lock);
+}
+
+size_t
+route_hosts(const struct route *r)
+{
+    return r->n_hosts;
+}
+
+struct host *
+route_host(const struct route *r, size_t i)
+{
+    return r->hosts[i];
+}
+
+const char *
+route_name(const struct route *r)
+{
+    return r->name;
+}
+
+bool
+route_is_up(const struct route *r)
+{
+    for (size_t i = 0; i < r->n_hosts; i++)
+        if (host_state(r->hosts[i]) != HOST_DOWN)
+            return true;
+    return false;
+}
+
+bool
+route_knows_capabilities(const struct route *r)
+{
+    for (size_t i = 0; i < r->n_hosts; i++)
+        if (host_was_reached(r->hosts[i]))
+            return true;
+    return false;
+}
+
+const char *
+host_name(const struct host *h)
+{
+    return h->name;
+}
+
+const char *
+host_label(const struct host *h)
+{
+    return h->label;
+}
+
+int
+host_weight(const struct host *h)
+{
+    return h->weight;
+}
+
+enum host_state
+host_state(const struct host *h)
+{
+    return (enum host_state)atomic_load_explicit(&h->state, memory_order_relaxed);
+}
+
+bool
+host_set_state(struct host *h, enum host_state state, const char *error)
+{
+    int old = atomic_exchange(&h->state, (int)state);
+
+    pthread_mutex_lock(&h->lock);
+    if (!span_copy(h->error, sizeof(h->error), span_str(error)))
+        span_copy(h->error, sizeof(h->error), span_of(error, sizeof(h->error) - 1));
+    pthread_mutex_unlock(&h->lock);
+    return old != (int)state;
+}
+
+void
+host_set_capabilities(struct host *h, const struct smtp_capabilities *caps)
+{
+    pthread_mutex_lock(&h->lock);
+    h->caps = *caps;
+    h->was_reached = true;
+    pthread_mutex_unlock(&h->lock);
+}
+
+struct smtp_capabilities
+host_capabilities(struct host *h)
+{
+    pthread_mutex_lock(&h->lock);
+    struct smtp_capabilities caps = h->caps;
+    pthread_mutex_unlock(&h->lock);
+    return caps;
+}
+
+bool
+host_was_reached(struct host *h)
+{
+    pthread_mutex_lock(&h->lock);
+    bool was_reached = h->was_reached;
+    pthread_mutex_unlock(&h->lock);
+    return was_reached;
+}
+
+bool
+host_addresses(struct host *h, struct host_addresses *out)
+{
+    pthread_mutex_lock(&h->lock);
+    *out = h->addresses;
+    pthread_mutex_unlock(&h->lock);
+    return out->n > 0;
+}
+
+void
+host_resolve(struct host *h)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+    struct addrinfo *found = NULL;
+
+    if (h->is_literal || getaddrinfo(h->name, NULL, &hints, &found) != 0)
+        return; /* the last addresses serve on */
+    struct host_addresses fresh = {.port = h->addresses.port};
+    for (const struct addrinfo *a = found; a != NULL && fresh.n < HOST_ADDRESSES; a = a->ai_next) {
+        struct netaddr address = netaddr_of_sockaddr(a->ai_addr, NULL);
+        if (address.family != 0)
+            fresh.v[fresh.n++] = address;
+    }
+    freeaddrinfo(found);
+    if (fresh.n == 0)
+        return;
+    pthread_mutex_lock(&h->lock);
+    h->addresses = fresh;
+    pthread_mutex_unlock(&h->lock);
+}
+
+/* How many busy connections serve CLIENT. Under the lock. */
+static int
+count_client(const struct host *h, const struct network *client)
+{
+    int n = 0;
+
+    for (size_t i = 0; i < h->n_active; i++)
+        if (network_equal(&h->active[i], client))
+            n++;
+    return n;
+}
+
+static bool
+has_share_left(const struct host *h, int max, const struct network *client)
+{
+    int share = max / 4 > 0 ? max / 4 : 1;
+
+    return client == NULL || count_client(h, client) < share;
+}
+
+/* A probe is noted as family 0. Under the lock. */
+static bool
+add_active(struct host *h, const struct network *client)
+{
+    if (h->n_active == h->capacity) {
+        size_t capacity = h->capacity == 0 ? 16 : h->capacity * 2;
+        struct network *grown = realloc(h->active, capacity * sizeof(*grown));
+        if (grown == NULL)
+            return false;
+        h->active = grown;
+        h->capacity = capacity;
+    }
+    if (client != NULL)
+        h->active[h->n_active++] = *client;
+    else
+        h->active[h->n_active++] = (struct network){0};
+    return true;
+}
+
+static void
+drop_active(struct host *h, const struct network *client)
+{
+    static const struct network probe = {0};
+    const struct network *wanted = client != NULL ? client : &probe;
+
+    for (size_t i = 0; i < h->n_active; i++) {
+        if (network_equal(&h->active[i], wanted)) {
+            h->active[i] = h->active[--h->n_active];
+            return;
+        }
+    }
+}
+
+enum host_slot
+host_slot_take(struct host *h, int max, const struct network *client)
+{
+    enum host_slot slot = HOST_SLOT_TAKEN;
+
+    pthread_mutex_lock(&h->lock);
+    if (h->total >= max)
+        slot = HOST_SLOT_FULL;
+    else if (!has_share_left(h, max, client))
+        slot = HOST_SLOT_CLIENT_FULL;
+    else if (!add_active(h, client))
+        slot = HOST_SLOT_FULL;
+    else
+        h->total++;
+    pthread_mutex_unlock(&h->lock);
+    return slot;
+}
+
+bool
+host_slot_busy(struct host *h, int max, const struct network *client)
+{
+    pthread_mutex_lock(&h->lock);
+    bool done = has_share_left(h, max, client) && add_active(h, client);
+    pthread_mutex_unlock(&h->lock);
+    return done;
+}
+
+void
+host_slot_idle(struct host *h, const struct network *client)
+{
+    pthread_mutex_lock(&h->lock);
+    drop_active(h, client);
+    pthread_mutex_unlock(&h->lock);
+}
+
+void
+host_slot_give(struct host *h)
+{
+    pthread_mutex_lock(&h->lock);
+    h->total--;
+    pthread_mutex_unlock(&h->lock);
+}
+
+void
+hosts_set_post(struct hosts *h, unsigned loop, route_post_fn *post, void *arg)
+{
+    pthread_mutex_lock(&h->lock);
+    h->loops[loop].post = post;
+    h->loops[loop].arg = arg;
+    pthread_mutex_unlock(&h->lock);
+}
+
+/* Tell the loops of MASK. */
+static void
+tell(struct route *r, uint64_t mask)
+{
+    pthread_mutex_lock(&r->owner->lock);
+    for (unsigned i = 0; i < HOST_LOOPS_MAX; i++)
+        if ((mask >> i & 1) != 0 && r->owner->loops[i].post != NULL)
+            r->owner->loops[i].post(r->owner->loops[i].arg, r);
+    pthread_mutex_unlock(&r->owner->lock);
+}
+
+void
+route_wait(struct route *r, unsigned loop, bool waits)
+{
+    uint64_t bit = UINT64_C(1) << loop;
+
+    if (!waits)
+        atomic_fetch_and(&r->waiting, ~bit);
+    else if ((atomic_fetch_or(&r->waiting, bit) & bit) == 0)
+        tell(r, ~bit);
+}
+
+bool
+route_others_wait(const struct route *r, unsigned loop)
+{
+    return (atomic_load_explicit(&r->waiting, memory_order_relaxed) & ~(UINT64_C(1) << loop)) != 0;
+}
+
+void
+route_wake(struct route *r)
+{
+    uint64_t waiting = atomic_load(&r->waiting);
+
+    if (waiting != 0)
+        tell(r, waiting);
+}
+
+void
+hosts_each(struct hosts *h, hosts_each_fn *fn, void *arg)
+{
+    pthread_mutex_lock(&h->lock);
+    for (const struct route *r = h->routes; r != NULL; r = r->next) {
+        for (size_t i = 0; r->is_current && i < r->n_hosts; i++) {
+            struct host *host = r->hosts[i];
+            struct host_view view = {.downstream = r->name, .host = host->label};
+            view.state = host_state(host);
+            pthread_mutex_lock(&host->lock);
+            view.active = (int)host->n_active;
+            view.idle = host->total - view.active;
+            view.caps = host->caps;
+            view.was_reached = host->was_reached;
+            memcpy(view.error, host->error, sizeof(view.error));
+            pthread_mutex_unlock(&host->lock);
+            fn(arg, &view);
+        }
+    }
+    pthread_mutex_unlock(&h->lock);
+}

@@ -1,0 +1,103 @@
+#ifndef PROXY_RELAY_HOST_H
+#define PROXY_RELAY_HOST_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/netaddr.h"
+#include "conf/settings.h"
+#include "proxy/smtp/capability.h"
+
+/* What all loops know together of the downstream hosts: addresses, health, capabilities, and how
+ * many connections are open to each, by whom.  Everything here may be called from any thread; the
+ * locks are held for a few memory accesses. */
+
+struct hosts; /* all downstreams */
+struct route; /* one [downstream NAME] with its hosts */
+struct host;  /* one host of it */
+
+#define HOST_ADDRESSES 8
+
+enum host_state { HOST_UNTRIED, HOST_UP, HOST_DOWN };
+
+struct host_addresses {
+    unsigned n;
+    struct netaddr v[HOST_ADDRESSES];
+    uint16_t port;
+};
+
+struct hosts *hosts_new(void);
+void hosts_free(struct hosts **h);
+/* Make the routes of ST known.  Those that stand already (same name, same hosts) keep their state;
+ * routes that are gone stay until hosts_free, since connections may still count on them. */
+int hosts_update(struct hosts *h, const struct settings *st);
+/* The route of a downstream section; NULL if unknown. */
+struct route *hosts_route(struct hosts *h, const char *downstream);
+/* Does some host of some route answer (or was none of it tried yet)? */
+bool hosts_any_up(struct hosts *h);
+bool hosts_up(struct hosts *h); /* for /readyz: some host was tried and answers */
+/* What every downstream offers, for our own EHLO reply: the intersection over all routes of what is
+ * known of each. */
+void hosts_capabilities(struct hosts *h, struct smtp_capabilities *caps);
+
+size_t route_hosts(const struct route *r);
+struct host *route_host(const struct route *r, size_t i);
+const char *route_name(const struct route *r);
+bool route_is_up(const struct route *r);
+bool route_knows_capabilities(const struct route *r);
+
+const char *host_name(const struct host *h);  /* as written in the configuration, without port */
+const char *host_label(const struct host *h); /* NAME:PORT */
+int host_weight(const struct host *h);
+enum host_state host_state(const struct host *h);
+/* Returns true if this changed the state. ERROR (may be NULL) is kept for display. */
+bool host_set_state(struct host *h, enum host_state state, const char *error);
+void host_set_capabilities(struct host *h, const struct smtp_capabilities *caps);
+struct smtp_capabilities host_capabilities(struct host *h); /* of a host never reached: 8BITMIME */
+bool host_was_reached(struct host *h);
+/* False: its name has not been resolved yet. */
+bool host_addresses(struct host *h, struct host_addresses *out);
+/* Blocking getaddrinfo of a name; an address needs none. Health's own thread calls it. */
+void host_resolve(struct host *h);
+
+/* --- the limit of connections to a host, over all loops --- */
+
+enum host_slot { HOST_SLOT_TAKEN, HOST_SLOT_FULL, HOST_SLOT_CLIENT_FULL };
+
+/* Take the right to one more connection, for a client's transaction.  MAX, and the client's share
+ * of it (a quarter, at least 1), are counted over all loops.  CLIENT NULL: a probe. */
+enum host_slot host_slot_take(struct host *h, int max, const struct network *client);
+/* A kept, idle connection begins to serve CLIENT. False, and nothing changed, if it has its share.
+ */
+bool host_slot_busy(struct host *h, int max, const struct network *client);
+/* A busy connection became idle. */
+void host_slot_idle(struct host *h, const struct network *client);
+/* An idle connection was closed (a busy one becomes idle first). Tell the others by route_wake. */
+void host_slot_give(struct host *h);
+
+/* Loops that wait for a connection of a route hear of a free slot, and loops that keep idle ones
+ * hear that another waits, through what they register here.  POST is called on the telling thread.
+ */
+#define HOST_LOOPS_MAX 64
+typedef void route_post_fn(void *arg, struct route *r);
+void hosts_set_post(struct hosts *h, unsigned loop, route_post_fn *post, void *arg);
+/* LOOP waits, or waits no more.  Starting to wait tells the other loops, for their idle ones. */
+void route_wait(struct route *r, unsigned loop, bool waits);
+bool route_others_wait(const struct route *r, unsigned loop);
+/* A slot became free: tell the loops that wait. */
+void route_wake(struct route *r);
+
+/* For display: one call for each host. */
+struct host_view {
+    const char *downstream, *host; /* host: NAME:PORT */
+    enum host_state state;
+    int active, idle; /* connections */
+    struct smtp_capabilities caps;
+    bool was_reached;
+    char error[160];
+};
+typedef void hosts_each_fn(void *arg, const struct host_view *view);
+void hosts_each(struct hosts *h, hosts_each_fn *fn, void *arg);
+
+#endif

@@ -1,0 +1,420 @@
+#include "proxy/relay/message.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A chunk holds this much, the first of a message less, since most messages are small. */
+#define CHUNK_FIRST (4096u - 64u)
+#define CHUNK_NEXT  (65536u - 64u)
+/* More than this waiting for the disk pauses the sender. */
+#define UNWRITTEN_MAX (2u * SPOOL_BLOCK)
+
+struct message_chunk {
+    struct message_chunk *next;
+    size_t n, capacity;
+    char *data;
+};
+
+static void
+on_spool(void *arg, bool is_ok, const char *data, size_t n)
+{
+    struct message *m = arg;
+
+    if (!is_ok)
+        m->has_failed = true;
+    if (m->ready != NULL)
+        m->ready(m->ready_arg, is_ok, data, n);
+}
+
+struct message *
+message_new(const struct message_place *place, spool_done_fn *ready, void *ready_arg)
+{
+    struct message *m = calloc(1, sizeof(*m));
+
+    if (m == NULL)
+        return NULL;
+    m->spool = place->spool;
+    m->spool_client = place->client;
+    m->memory_share = place->memory_share;
+    m->client = place->network;
+    m->ready = ready;
+    m->ready_arg = ready_arg;
+    if (place->wants_digest && ((m->digest = EVP_MD_CTX_new()) == NULL ||
+                                EVP_DigestInit_ex(m->digest, EVP_sha256(), NULL) != 1)) {
+        EVP_MD_CTX_free(m->digest);
+        free(m);
+        return NULL;
+    }
+    return m;
+}
+
+static void
+free_chunks(struct message *m)
+{
+    while (m->chunks != NULL) {
+        struct message_chunk *c = m->chunks;
+        m->chunks = c->next;
+        free(c->data);
+        free(c);
+    }
+    m->last_chunk = NULL;
+}
+
+void
+message_free(struct message **mp)
+{
+    struct message *m = *mp;
+
+    if (m == NULL)
+        return;
+    *mp = NULL;
+    for (size_t i = 0; i < m->n_recipients; i++) {
+        free(m->recipients[i].address);
+        free(m->recipients[i].canonical);
+        free(m->recipients[i].orcpt);
+    }
+    free(m->recipients);
+    free(m->sender);
+    free(m->sender_canonical);
+    free(m->envid);
+    free(m->header);
+    free_chunks(m);
+    spool_file_free(&m->file);
+    spool_memory_give(m->spool, m->memory);
+    EVP_MD_CTX_free(m->digest);
+    free(m);
+}
+
+void
+message_set_ready(struct message *m, spool_done_fn *ready, void *ready_arg)
+{
+    m->ready = ready;
+    m->ready_arg = ready_arg;
+}
+
+/* NULL for an empty span is no failure: *FAILED tells. */
+static char *
+dup_given(struct span s, bool *failed)
+{
+    if (s.n == 0)
+        return NULL;
+    char *copy = span_dup(s);
+    if (copy == NULL)
+        *failed = true;
+    return copy;
+}
+
+bool
+message_set_sender(struct message *m, const struct smtp_mail *mail, struct span canonical)
+{
+    bool failed = false;
+
+    m->sender = span_dup(span_of(mail->path.text, mail->path.n));
+    m->sender_canonical = span_dup(canonical);
+    m->envid = dup_given(mail->envid, &failed);
+    m->body = mail->has_body ? mail->body : SMTP_BODY_7BIT;
+    m->ret = mail->ret;
+    m->is_smtputf8 = mail->is_smtputf8;
+    return m->sender != NULL && m->sender_canonical != NULL && !failed;
+}
+
+bool
+message_add_recipient(struct message *m, const struct smtp_rcpt *rcpt, struct span canonical,
+                      uint64_t max_size, bool is_directory)
+{
+    bool failed = false;
+
+    if (m->n_recipients == m->recipients_capacity) {
+        size_t capacity = m->recipients_capacity == 0 ? 1 : m->recipients_capacity * 2;
+        struct message_recipient *grown = realloc(m->recipients, capacity * sizeof(*grown));
+        if (grown == NULL)
+            return false;
+        m->recipients = grown;
+        m->recipients_capacity = capacity;
+    }
+    struct message_recipient r = {
+        .address = span_dup(span_of(rcpt->path.text, rcpt->path.n)),
+        .canonical = span_dup(canonical),
+        .orcpt = dup_given(rcpt->orcpt, &failed),
+        .notify = rcpt->notify,
+        .max_size = max_size,
+        .is_directory = is_directory,
+    };
+    if (r.address == NULL || r.canonical == NULL || failed) {
+        free(r.address);
+        free(r.canonical);
+        free(r.orcpt);
+        return false;
+    }
+    m->recipients[m->n_recipients++] = r;
+    return true;
+}
+
+static bool
+fail(struct message *m)
+{
+    m->has_failed = true;
+    return false;
+}
+
+static bool
+append_header(struct message *m, struct span s)
+{
+    if (m->is_header_too_long)
+        return true;
+    if (m->header_n + s.n > SMTP_HEADER_MAX) {
+        m->is_header_too_long = true;
+        return true;
+    }
+    if (m->header_n + s.n > m->header_capacity) {
+        size_t capacity = m->header_capacity == 0 ? 2048 : m->header_capacity;
+        while (capacity < m->header_n + s.n)
+            capacity *= 2;
+        char *grown = realloc(m->header, capacity);
+        if (grown == NULL)
+            return fail(m);
+        m->header = grown;
+        m->header_capacity = capacity;
+    }
+    memcpy(m->header + m->header_n, s.p, s.n);
+    m->header_n += s.n;
+    return true;
+}
+
+/* The body leaves the memory for a file, chunk by chunk. */
+static bool
+move_to_file(struct message *m)
+{
+    if ((m->file = spool_file_new(m->spool_client, &m->client, on_spool, m)) == NULL)
+        return fail(m);
+    bool is_ok = true;
+    for (struct message_chunk *c = m->chunks; c != NULL; c = c->next) {
+        if (is_ok && c->n > 0) {
+            is_ok = spool_file_write(m->file, c->data, c->n);
+            c->data = NULL;
+        }
+    }
+    free_chunks(m);
+    spool_memory_give(m->spool, m->memory);
+    m->memory = 0;
+    return is_ok || fail(m);
+}
+
+static struct message_chunk *
+add_chunk(struct message *m, size_t capacity)
+{
+    struct message_chunk *c = calloc(1, sizeof(*c));
+
+    if (c == NULL || (c->data = malloc(capacity)) == NULL) {
+        free(c);
+        return NULL;
+    }
+    c->capacity = capacity;
+    if (m->last_chunk != NULL)
+        m->last_chunk->next = c;
+    else
+        m->chunks = c;
+    m->last_chunk = c;
+    return c;
+}
+
+/* Room for more of the body in memory; with a file, a block that is handed over when full. */
+static struct message_chunk *
+chunk_with_room(struct message *m)
+{
+    struct message_chunk *c = m->last_chunk;
+
+    if (c != NULL && c->n < c->capacity)
+        return c;
+    if (m->file != NULL) {
+        if (c != NULL) {
+            bool is_ok = spool_file_write(m->file, c->data, c->n);
+            c->data = NULL;
+            free_chunks(m);
+            if (!is_ok)
+                return NULL;
+        }
+        return add_chunk(m, SPOOL_BLOCK);
+    }
+    size_t capacity = m->chunks == NULL ? CHUNK_FIRST : CHUNK_NEXT;
+    if (m->memory + capacity > m->memory_share || !spool_memory_take(m->spool, capacity)) {
+        if (!move_to_file(m))
+            return NULL;
+        return add_chunk(m, SPOOL_BLOCK);
+    }
+    m->memory += capacity;
+    return add_chunk(m, capacity);
+}
+
+static bool
+append_body(struct message *m, struct span s)
+{
+    m->body_size += s.n;
+    while (s.n > 0) {
+        struct message_chunk *c = chunk_with_room(m);
+        if (c == NULL)
+            return fail(m);
+        size_t n = c->capacity - c->n < s.n ? c->capacity - c->n : s.n;
+        memcpy(c->data + c->n, s.p, n);
+        c->n += n;
+        s.p += n;
+        s.n -= n;
+    }
+    return true;
+}
+
+bool
+message_append(struct message *m, struct span content)
+{
+    if (m->has_failed)
+        return false;
+    m->content_size += content.n;
+    if (m->digest != NULL && EVP_DigestUpdate(m->digest, content.p, content.n) != 1)
+        return fail(m);
+    if (!m->header_end.found) {
+        size_t n = header_end_scan(&m->header_end, content);
+        if (!append_header(m, span_of(content.p, n)))
+            return false;
+        content.p += n;
+        content.n -= n;
+    }
+    return append_body(m, content);
+}
+
+bool
+message_is_congested(const struct message *m)
+{
+    return m->file != NULL && spool_file_unwritten(m->file) > UNWRITTEN_MAX;
+}
+
+bool
+message_finish(struct message *m)
+{
+    if (m->has_failed)
+        return false;
+    if (m->file != NULL && m->last_chunk != NULL) {
+        bool is_ok = spool_file_write(m->file, m->last_chunk->data, m->last_chunk->n);
+        m->last_chunk->data = NULL;
+        free_chunks(m);
+        if (!is_ok)
+            return fail(m);
+    }
+    if (m->digest != NULL && EVP_DigestFinal_ex(m->digest, m->sha256, NULL) != 1)
+        return fail(m);
+    return true;
+}
+
+void
+message_replace_header(struct message *m, char *header, size_t n)
+{
+    free(m->header);
+    m->header = header;
+    m->header_n = n;
+    m->header_capacity = n;
+}
+
+uint64_t
+message_wire_size(const struct message *m)
+{
+    return m->header_n + m->body_size;
+}
+
+void
+message_reader_start(struct message_reader *r, struct message *m)
+{
+    memset(r, 0, sizeof(*r));
+    r->message = m;
+    r->chunk = m->chunks;
+    r->skips_block = m->is_reading;
+}
+
+static enum message_read
+next_block(struct message_reader *r)
+{
+    struct message *m = r->message;
+    uint64_t left = m->body_size - r->file_offset;
+
+    if (r->has_failed || m->has_failed)
+        return MESSAGE_READ_FAILED;
+    if (left == 0)
+        return MESSAGE_READ_END;
+    if (m->is_reading)
+        return MESSAGE_READ_WAIT;
+    /* Jobs of a file are done in order, so what was written before is there. */
+    if (!spool_file_read(m->file, r->file_offset, left < SPOOL_BLOCK ? (size_t)left : SPOOL_BLOCK))
+        return MESSAGE_READ_FAILED;
+    m->is_reading = true;
+    return MESSAGE_READ_WAIT;
+}
+
+enum message_read
+message_reader_next(struct message_reader *r, struct iovec *iov, int *n)
+{
+    struct message *m = r->message;
+
+    *n = 0;
+    if (r->header_used < m->header_n) {
+        iov[*n].iov_base = m->header + r->header_used;
+        iov[(*n)++].iov_len = m->header_n - r->header_used;
+    }
+    if (m->file != NULL) {
+        if (r->block_used < r->block_n) {
+            iov[*n].iov_base = (char *)(uintptr_t)r->block + r->block_used;
+            iov[(*n)++].iov_len = r->block_n - r->block_used;
+        }
+        return *n > 0 ? MESSAGE_READ_DATA : next_block(r);
+    }
+    size_t used = r->chunk_used;
+    for (const struct message_chunk *c = r->chunk; c != NULL && *n < MESSAGE_IOV; c = c->next) {
+        if (c->n > used) {
+            iov[*n].iov_base = c->data + used;
+            iov[(*n)++].iov_len = c->n - used;
+        }
+        used = 0;
+    }
+    return *n > 0 ? MESSAGE_READ_DATA : MESSAGE_READ_END;
+}
+
+void
+message_reader_used(struct message_reader *r, size_t n)
+{
+    size_t header = r->message->header_n - r->header_used;
+
+    if (header > n)
+        header = n;
+    r->header_used += header;
+    n -= header;
+    if (r->message->file != NULL) {
+        r->block_used += n;
+        return;
+    }
+    while (n > 0 && r->chunk != NULL) {
+        size_t left = r->chunk->n - r->chunk_used;
+        if (left > n) {
+            r->chunk_used += n;
+            return;
+        }
+        n -= left;
+        r->chunk = r->chunk->next;
+        r->chunk_used = 0;
+    }
+}
+
+void
+message_reader_block(struct message_reader *r, bool is_ok, const char *data, size_t n)
+{
+    /* News of the last writes come here too. */
+    if (!is_ok)
+        r->has_failed = true;
+    if (data == NULL)
+        return;
+    r->message->is_reading = false;
+    if (r->skips_block) {
+        r->skips_block = false;
+        return;
+    }
+    r->block = data;
+    r->block_n = n;
+    r->block_used = 0;
+    r->file_offset += n;
+}

@@ -1,0 +1,479 @@
+#define _GNU_SOURCE /* O_TMPFILE */
+#include "proxy/relay/spool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mailbox.h"
+
+#define CLIENT_BUCKETS 256u
+
+/* What one client network has on disk, over all loops. */
+struct share {
+    struct share *next;
+    struct network client;
+    unsigned files;
+    uint64_t octets;
+};
+
+struct spool {
+    struct mailbox *jobs;
+    pthread_t thread;
+    _Atomic uint64_t memory_used, memory_total;
+    pthread_mutex_t lock; /* over all below */
+    uint64_t disk_used, disk_total;
+    char *dir;
+    struct share *shares[CLIENT_BUCKETS];
+    bool was_full; /* of the file system: said once */
+};
+
+struct spool_client {
+    struct spool *spool;
+    struct mailbox *results;
+    unsigned jobs; /* under way */
+};
+
+struct spool_file {
+    struct spool_client *client;
+    struct spool *spool;
+    struct share *share;
+    spool_done_fn *done; /* NULL: the owner is gone */
+    void *arg;
+    int fd; /* the thread's, from its first job until the last; -1: none yet */
+    uint64_t size;
+    size_t unwritten;
+    unsigned jobs; /* under way */
+    char *read_block;
+};
+
+enum job_kind { JOB_WRITE, JOB_READ, JOB_CLOSE, JOB_STOP };
+
+struct job {
+    struct mailbox_item item;
+    enum job_kind kind;
+    bool is_ok;
+    struct spool_file *file;
+    char *block;
+    size_t n;
+    uint64_t offset;
+};
+
+static int
+open_unlinked(const char *dir)
+{
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT))
+        return fd;
+    /* A file system without O_TMPFILE. */
+    char *path = NULL;
+    size_t n = strlen(dir) + sizeof("/postern-XXXXXX");
+    if ((path = malloc(n)) == NULL)
+        return -1;
+    if (!span_copy(path, n, span_str(dir))) {
+        free(path);
+        return -1;
+    }
+    memcpy(path + strlen(dir), "/postern-XXXXXX", sizeof("/postern-XXXXXX"));
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd >= 0)
+        unlink(path);
+    free(path);
+    return fd;
+}
+
+static void
+say(struct spool *s, const char *state, const char *error)
+{
+    log_event(LOG_LEVEL_WARNING, "spool", "state", state, "dir", s->dir, "error", error, NULL);
+}
+
+/* A tenth of the file system is not ours. */
+static bool
+has_room(struct spool *s, int fd)
+{
+    struct statvfs v;
+    bool is_full = fstatvfs(fd, &v) != 0 || v.f_bavail < v.f_blocks / 10;
+
+    pthread_mutex_lock(&s->lock);
+    bool changed = is_full != s->was_full;
+    s->was_full = is_full;
+    pthread_mutex_unlock(&s->lock);
+    if (changed)
+        say(s, is_full ? "down" : "up",
+            is_full ? "less than a tenth of the file system is free" : "");
+    return !is_full;
+}
+
+static bool
+write_all(int fd, const char *p, size_t n, uint64_t offset)
+{
+    while (n > 0) {
+        ssize_t done = pwrite(fd, p, n, (off_t)offset);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return false;
+        p += done;
+        n -= (size_t)done;
+        offset += (uint64_t)done;
+    }
+    return true;
+}
+
+static bool
+read_all(int fd, char *p, size_t n, uint64_t offset)
+{
+    while (n > 0) {
+        ssize_t done = pread(fd, p, n, (off_t)offset);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return false;
+        p += done;
+        n -= (size_t)done;
+        offset += (uint64_t)done;
+    }
+    return true;
+}
+
+static void
+do_job(struct spool *s, struct job *j)
+{
+    struct spool_file *f = j->file;
+
+    if (f->fd < 0 && j->kind == JOB_WRITE) {
+        pthread_mutex_lock(&s->lock);
+        char *dir = span_dup(span_str(s->dir));
+        pthread_mutex_unlock(&s->lock);
+        f->fd = dir != NULL ? open_unlinked(dir) : -1;
+        if (f->fd < 0)
+            say(s, "down", strerror(errno));
+        free(dir);
+    }
+    if (j->kind == JOB_WRITE)
+        j->is_ok = f->fd >= 0 && has_room(s, f->fd) && write_all(f->fd, j->block, j->n, j->offset);
+    else
+        j->is_ok = f->fd >= 0 && read_all(f->fd, j->block, j->n, j->offset);
+}
+
+static void *
+spool_thread(void *arg)
+{
+    struct spool *s = arg;
+    bool runs = true;
+
+    while (runs) {
+        struct mailbox_item *item = mailbox_wait(s->jobs);
+        while (item != NULL) {
+            struct job *j = (struct job *)item;
+            item = item->next;
+            if (j->kind == JOB_STOP) {
+                runs = false;
+                free(j);
+            } else if (j->kind == JOB_CLOSE) {
+                if (j->file->fd >= 0)
+                    close(j->file->fd);
+                free(j->file->read_block);
+                free(j->file);
+                free(j);
+            } else {
+                do_job(s, j);
+                mailbox_post(j->file->client->results, &j->item);
+            }
+        }
+    }
+    return NULL;
+}
+
+void
+spool_update(struct spool *s, const struct settings *st)
+{
+    char *dir = span_dup(span_str(st->spool.dir));
+
+    atomic_store(&s->memory_total, st->spool.memory_total);
+    pthread_mutex_lock(&s->lock);
+    s->disk_total = st->spool.disk_total;
+    if (dir != NULL) {
+        free(s->dir);
+        s->dir = dir;
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+struct spool *
+spool_new(const struct settings *st, struct err *e)
+{
+    struct spool *s = calloc(1, sizeof(*s));
+
+    if (s == NULL || (s->jobs = mailbox_new()) == NULL) {
+        free(s);
+        err_set(e, ERR_SYSTEM, "spool: out of memory");
+        return NULL;
+    }
+    pthread_mutex_init(&s->lock, NULL);
+    spool_update(s, st);
+    int error = pthread_create(&s->thread, NULL, spool_thread, s);
+    if (error != 0) {
+        err_errno(e, ERR_SYSTEM, error, "spool thread");
+        mailbox_free(&s->jobs);
+        free(s->dir);
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
+void
+spool_free(struct spool **sp)
+{
+    struct spool *s = *sp;
+
+    if (s == NULL)
+        return;
+    *sp = NULL;
+    struct job *stop = calloc(1, sizeof(*stop));
+    if (stop == NULL)
+        return; /* at the end of the process: the thread dies with it */
+    stop->kind = JOB_STOP;
+    mailbox_post(s->jobs, &stop->item);
+    pthread_join(s->thread, NULL);
+    mailbox_free(&s->jobs);
+    pthread_mutex_destroy(&s->lock);
+    free(s->dir);
+    free(s);
+}
+
+bool
+spool_memory_take(struct spool *s, size_t n)
+{
+    if (atomic_fetch_add_explicit(&s->memory_used, n, memory_order_relaxed) + n <=
+        atomic_load_explicit(&s->memory_total, memory_order_relaxed))
+        return true;
+    spool_memory_give(s, n);
+    return false;
+}
+
+void
+spool_memory_give(struct spool *s, size_t n)
+{
+    atomic_fetch_sub_explicit(&s->memory_used, n, memory_order_relaxed);
+}
+
+struct spool_client *
+spool_client_new(struct spool *s)
+{
+    struct spool_client *c = calloc(1, sizeof(*c));
+
+    if (c == NULL || (c->results = mailbox_new()) == NULL) {
+        free(c);
+        return NULL;
+    }
+    c->spool = s;
+    return c;
+}
+
+int
+spool_client_fd(const struct spool_client *c)
+{
+    return mailbox_fd(c->results);
+}
+
+static struct share **
+find_share(struct spool *s, const struct network *client)
+{
+    unsigned hash = 0;
+
+    for (size_t i = 0; i < sizeof(client->base.octets); i++)
+        hash = hash * 31 + client->base.octets[i];
+    struct share **at = &s->shares[hash % CLIENT_BUCKETS];
+    while (*at != NULL && !network_equal(&(*at)->client, client))
+        at = &(*at)->next;
+    return at;
+}
+
+static struct share *
+join_share(struct spool *s, const struct network *client)
+{
+    pthread_mutex_lock(&s->lock);
+    struct share **at = find_share(s, client);
+    if (*at == NULL && (*at = calloc(1, sizeof(**at))) != NULL)
+        (*at)->client = *client;
+    struct share *share = *at;
+    if (share != NULL)
+        share->files++;
+    pthread_mutex_unlock(&s->lock);
+    return share;
+}
+
+static void
+leave_share(struct spool *s, struct share *share, uint64_t octets)
+{
+    pthread_mutex_lock(&s->lock);
+    s->disk_used -= octets;
+    share->octets -= octets;
+    if (--share->files == 0) {
+        *find_share(s, &share->client) = share->next;
+        free(share);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+static bool
+take_disk(struct spool *s, struct share *share, size_t n)
+{
+    pthread_mutex_lock(&s->lock);
+    bool fits = s->disk_used + n <= s->disk_total && share->octets + n <= s->disk_total / 4;
+    if (fits) {
+        s->disk_used += n;
+        share->octets += n;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return fits;
+}
+
+struct spool_file *
+spool_file_new(struct spool_client *c, const struct network *client, spool_done_fn *done, void *arg)
+{
+    struct spool_file *f = calloc(1, sizeof(*f));
+
+    if (f == NULL)
+        return NULL;
+    f->client = c;
+    f->spool = c->spool;
+    f->fd = -1;
+    f->done = done;
+    f->arg = arg;
+    if ((f->share = join_share(c->spool, client)) == NULL) {
+        free(f);
+        return NULL;
+    }
+    return f;
+}
+
+/* The last use on the loop's side: the thread closes the file, since even close may wait. */
+static void
+retire(struct spool_file *f)
+{
+    struct job *j = calloc(1, sizeof(*j));
+
+    leave_share(f->spool, f->share, f->size);
+    if (j == NULL) {
+        if (f->fd >= 0)
+            close(f->fd);
+        free(f->read_block);
+        free(f);
+        return;
+    }
+    j->kind = JOB_CLOSE;
+    j->file = f;
+    mailbox_post(f->spool->jobs, &j->item);
+}
+
+void
+spool_file_free(struct spool_file **fp)
+{
+    struct spool_file *f = *fp;
+
+    if (f == NULL)
+        return;
+    *fp = NULL;
+    f->done = NULL;
+    if (f->jobs == 0)
+        retire(f);
+}
+
+static bool
+start_job(struct spool_file *f, enum job_kind kind, char *block, size_t n, uint64_t offset)
+{
+    struct job *j = calloc(1, sizeof(*j));
+
+    if (j == NULL)
+        return false;
+    j->kind = kind;
+    j->file = f;
+    j->block = block;
+    j->n = n;
+    j->offset = offset;
+    f->jobs++;
+    f->client->jobs++;
+    mailbox_post(f->spool->jobs, &j->item);
+    return true;
+}
+
+bool
+spool_file_write(struct spool_file *f, char *block, size_t n)
+{
+    if (!take_disk(f->spool, f->share, n)) {
+        free(block);
+        return false;
+    }
+    uint64_t offset = f->size;
+    f->size += n;
+    if (!start_job(f, JOB_WRITE, block, n, offset)) {
+        free(block);
+        return false;
+    }
+    f->unwritten += n;
+    return true;
+}
+
+bool
+spool_file_read(struct spool_file *f, uint64_t offset, size_t n)
+{
+    if (f->read_block == NULL && (f->read_block = malloc(SPOOL_BLOCK)) == NULL)
+        return false;
+    return start_job(f, JOB_READ, f->read_block, n, offset);
+}
+
+size_t
+spool_file_unwritten(const struct spool_file *f)
+{
+    return f->unwritten;
+}
+
+static void
+handle_results(struct spool_client *c, struct mailbox_item *item)
+{
+    while (item != NULL) {
+        struct job *j = (struct job *)item;
+        struct spool_file *f = j->file;
+        item = item->next;
+        f->jobs--;
+        c->jobs--;
+        if (j->kind == JOB_WRITE) {
+            f->unwritten -= j->n;
+            free(j->block);
+        }
+        if (f->done != NULL)
+            f->done(f->arg, j->is_ok, j->kind == JOB_READ ? f->read_block : NULL, j->n);
+        else if (f->jobs == 0)
+            retire(f);
+        free(j);
+    }
+}
+
+void
+spool_client_dispatch(struct spool_client *c)
+{
+    handle_results(c, mailbox_take(c->results));
+}
+
+void
+spool_client_free(struct spool_client **cp)
+{
+    if (*cp == NULL)
+        return;
+    while ((*cp)->jobs > 0)
+        handle_results(*cp, mailbox_wait((*cp)->results));
+    mailbox_free(&(*cp)->results);
+    free(*cp);
+    *cp = NULL;
+}

@@ -1,0 +1,58 @@
+#ifndef PROXY_SERVER_H
+#define PROXY_SERVER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/siphash.h"
+#include "conf/settings.h"
+#include "ldap/directory.h"
+#include "policy/policy.h"
+
+/* Everything of the process that more than one loop uses.  What is a pointer here is safe to use
+ * from any thread by its own rules; the settings are immutable and swapped whole. */
+
+struct metrics;
+struct hosts;
+struct spool;
+struct tls_contexts;
+struct worker;
+struct housekeeper;
+struct event_base;
+
+struct server {
+    const char *settings_path;
+    struct directories *directories;
+    struct policy *policy;
+    struct metrics *metrics;
+    struct hosts *hosts; /* downstream hosts: counts, state, capabilities (relay/host.h) */
+    struct spool *spool;
+    struct worker **workers;
+    unsigned n_workers;
+    struct housekeeper *housekeeper;
+    int64_t started_ms;     /* clock_ms */
+    int64_t started_wall_s; /* clock_wall_s */
+    uint64_t session_base;  /* makes session ids differ between runs */
+    _Atomic uint64_t next_session;
+    _Atomic unsigned connections; /* sessions that are open, over all workers */
+    _Atomic unsigned tarpitted;   /* sessions whose reply is delayed, over all workers */
+    _Atomic bool is_draining;
+
+    /* Behind server_settings and server_tls. */
+    struct server_shared *shared;
+};
+
+/* The settings in force, with a reference taken: settings_unref when done. Any thread. */
+struct settings *server_settings(struct server *srv);
+/* The inbound TLS contexts in force, with a reference taken; NULL when TLS is off. */
+struct tls_contexts *server_tls(struct server *srv);
+
+/* Read the configuration anew and put it in force, as SIGHUP does.  Logs the outcome.  -1 with E
+ * set, and everything stays as it was, on any fault.  Housekeeper's loop only. */
+int server_reload(struct server *srv, struct err *e);
+/* Begin to drain, as SIGTERM does. Any thread; twice is fine. */
+void server_drain(struct server *srv);
+
+#endif

@@ -1,0 +1,287 @@
+#include "proxy/tls.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+
+struct tls_contexts {
+    _Atomic unsigned references;
+    size_t n;
+    SSL_CTX **v;
+};
+
+struct tls_client {
+    SSL_CTX *context;
+    enum settings_TLS tls;
+    const char *server_name; /* the downstream's settings outlive us */
+    bool has_fingerprint;
+    unsigned char fingerprint[32];
+};
+
+void
+tls_error_text(char *out, size_t n)
+{
+    unsigned long code = ERR_get_error();
+
+    if (code == 0)
+        span_copy(out, n, span_str("connection closed"));
+    else
+        ERR_error_string_n(code, out, n);
+    ERR_clear_error();
+}
+
+static int
+fail(struct err *e, const char *what)
+{
+    char text[160];
+
+    tls_error_text(text, sizeof(text));
+    return err_set(e, ERR_TLS, "%s: %s", what, text);
+}
+
+static void
+set_common(SSL_CTX *context)
+{
+    SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                     SSL_OP_CIPHER_SERVER_PREFERENCE);
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                  SSL_MODE_RELEASE_BUFFERS);
+    /* A record costs one read instead of two. */
+    SSL_CTX_set_read_ahead(context, 1);
+}
+
+static int
+match_name(X509 *certificate, const char *name)
+{
+    return X509_check_host(certificate, name, 0, 0, NULL);
+}
+
+static int
+choose_by_sni(SSL *ssl, int *alert, void *arg)
+{
+    struct tls_contexts *t = arg;
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+
+    (void)alert;
+    if (name == NULL)
+        return SSL_TLSEXT_ERR_NOACK;
+    for (size_t i = 0; i < t->n; i++) {
+        if (match_name(SSL_CTX_get0_certificate(t->v[i]), name) == 1) {
+            SSL_set_SSL_CTX(ssl, t->v[i]);
+            return SSL_TLSEXT_ERR_OK;
+        }
+    }
+    /* An unknown name gets the first certificate: a sender that does not verify shall still
+     * encrypt. */
+    return SSL_TLSEXT_ERR_NOACK;
+}
+
+static SSL_CTX *
+server_context(const struct settings_tls *tls, const char *certificate, const char *key,
+               struct err *e)
+{
+    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
+
+    if (context == NULL) {
+        fail(e, "TLS");
+        return NULL;
+    }
+    set_common(context);
+    SSL_CTX_set_min_proto_version(
+        context, tls->min_version == SETTINGS_MIN_VERSION_TLS13 ? TLS1_3_VERSION : TLS1_2_VERSION);
+    /* Sessions are resumed by tickets alone; a cache would be one more thing to fill. */
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    static const unsigned char id[] = "postern";
+    SSL_CTX_set_session_id_context(context, id, sizeof(id) - 1);
+    if (tls->ciphers != NULL && SSL_CTX_set_cipher_list(context, tls->ciphers) != 1)
+        fail(e, "ciphers");
+    else if (SSL_CTX_use_certificate_chain_file(context, certificate) != 1)
+        fail(e, certificate);
+    else if (SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) != 1)
+        fail(e, key);
+    else if (SSL_CTX_check_private_key(context) != 1)
+        fail(e, key);
+    else
+        return context;
+    SSL_CTX_free(context);
+    return NULL;
+}
+
+static void
+contexts_free(struct tls_contexts *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        SSL_CTX_free(t->v[i]);
+    free(t->v);
+    free(t);
+}
+
+int
+tls_contexts_new(const struct settings *st, struct tls_contexts **out, struct err *e)
+{
+    *out = NULL;
+    if (st->tls.mode == SETTINGS_TLS_MODE_OFF || st->tls.certificate.n == 0)
+        return 0;
+    struct tls_contexts *t = calloc(1, sizeof(*t));
+    if (t == NULL || (t->v = calloc(st->tls.certificate.n, sizeof(*t->v))) == NULL) {
+        free(t);
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    }
+    atomic_store(&t->references, 1);
+    for (size_t i = 0; i < st->tls.certificate.n; i++) {
+        t->v[i] = server_context(&st->tls, st->tls.certificate.v[i], st->tls.key.v[i], e);
+        if (t->v[i] == NULL) {
+            contexts_free(t);
+            return -1;
+        }
+        t->n++;
+    }
+    SSL_CTX_set_tlsext_servername_callback(t->v[0], choose_by_sni);
+    SSL_CTX_set_tlsext_servername_arg(t->v[0], t);
+    *out = t;
+    return 0;
+}
+
+struct tls_contexts *
+tls_contexts_ref(struct tls_contexts *t)
+{
+    if (t != NULL)
+        atomic_fetch_add(&t->references, 1);
+    return t;
+}
+
+void
+tls_contexts_unref(struct tls_contexts *t)
+{
+    if (t != NULL && atomic_fetch_sub(&t->references, 1) == 1)
+        contexts_free(t);
+}
+
+SSL *
+tls_accept(struct tls_contexts *t)
+{
+    return SSL_new(t->v[0]);
+}
+
+/* "AB:CD:..." or "abcd...": 32 octets. */
+static bool
+parse_fingerprint(const char *text, unsigned char out[32])
+{
+    unsigned n = 0;
+
+    for (const char *p = text; *p != '\0'; p++) {
+        int digit = OPENSSL_hexchar2int((unsigned char)*p);
+        if (*p == ':')
+            continue;
+        if (digit < 0 || n >= 64)
+            return false;
+        out[n / 2] = (unsigned char)((n % 2 == 0 ? 0 : out[n / 2] << 4) | digit);
+        n++;
+    }
+    return n == 64;
+}
+
+static int
+client_setup(struct tls_client *t, const struct settings_downstream *ds, struct err *e)
+{
+    set_common(t->context);
+    SSL_CTX_set_min_proto_version(t->context, TLS1_2_VERSION);
+    if (ds->fingerprint != NULL) {
+        if (!parse_fingerprint(ds->fingerprint, t->fingerprint))
+            return err_set(e, ERR_CONFIG, "fingerprint: not the sha256 of a certificate in hex");
+        t->has_fingerprint = true;
+    } else if (ds->tls == SETTINGS_TLS_VERIFY) {
+        SSL_CTX_set_verify(t->context, SSL_VERIFY_PEER, NULL);
+        if (ds->ca_file != NULL) {
+            if (SSL_CTX_load_verify_locations(t->context, ds->ca_file, NULL) != 1)
+                return fail(e, ds->ca_file);
+        } else if (SSL_CTX_set_default_verify_paths(t->context) != 1) {
+            return fail(e, "the system's certificate authorities");
+        }
+    }
+    if (ds->client_certificate != NULL) {
+        if (SSL_CTX_use_certificate_chain_file(t->context, ds->client_certificate) != 1)
+            return fail(e, ds->client_certificate);
+        if (SSL_CTX_use_PrivateKey_file(t->context, ds->client_key, SSL_FILETYPE_PEM) != 1 ||
+            SSL_CTX_check_private_key(t->context) != 1)
+            return fail(e, ds->client_key);
+    }
+    return 0;
+}
+
+int
+tls_client_new(const struct settings_downstream *ds, struct tls_client **out, struct err *e)
+{
+    *out = NULL;
+    if (ds->tls == SETTINGS_TLS_OFF)
+        return 0;
+    struct tls_client *t = calloc(1, sizeof(*t));
+    if (t == NULL)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    t->tls = ds->tls;
+    t->server_name = ds->server_name;
+    t->context = SSL_CTX_new(TLS_client_method());
+    if (t->context == NULL || client_setup(t, ds, e) != 0) {
+        if (t->context == NULL)
+            fail(e, "TLS");
+        tls_client_free(&t);
+        return -1;
+    }
+    *out = t;
+    return 0;
+}
+
+void
+tls_client_free(struct tls_client **t)
+{
+    if (*t == NULL)
+        return;
+    SSL_CTX_free((*t)->context);
+    free(*t);
+    *t = NULL;
+}
+
+SSL *
+tls_connect(const struct tls_client *t, const char *host)
+{
+    SSL *ssl = SSL_new(t->context);
+    const char *name = t->server_name != NULL ? t->server_name : host;
+    struct netaddr address;
+
+    if (ssl == NULL)
+        return NULL;
+    if (netaddr_parse(span_str(name), &address)) {
+        if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) != 1)
+            goto failed;
+    } else if (SSL_set1_host(ssl, name) != 1 || SSL_set_tlsext_host_name(ssl, name) != 1) {
+        goto failed;
+    }
+    return ssl;
+failed:
+    SSL_free(ssl);
+    return NULL;
+}
+
+bool
+tls_peer_accepted(const struct tls_client *t, const SSL *ssl)
+{
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int n = 0;
+
+    if (!t->has_fingerprint)
+        return t->tls != SETTINGS_TLS_VERIFY || SSL_get_verify_result(ssl) == X509_V_OK;
+    X509 *certificate = SSL_get1_peer_certificate(ssl);
+    bool same = certificate != NULL && X509_digest(certificate, EVP_sha256(), digest, &n) == 1 &&
+                n == sizeof(t->fingerprint) && memcmp(digest, t->fingerprint, n) == 0;
+    X509_free(certificate);
+    return same;
+}
+
+bool
+tls_peer_verified(const struct tls_client *t)
+{
+    return t->has_fingerprint || t->tls == SETTINGS_TLS_VERIFY;
+}
