@@ -4,7 +4,7 @@
 /* A failure of the environment (not of the protocol, not a bug): filled where it happens, given
  * context on the way out, logged once by whoever stops it.  A value; it owns nothing. */
 
-enum err_kind { ERR_NONE, ERR_CONFIG, ERR_SYSTEM, ERR_TLS, ERR_LDAP, ERR_STATE };
+enum err_kind { ERR_NONE, ERR_CONFIG, ERR_SYSTEM, ERR_TLS, ERR_LDAP, ERR_STORAGE };
 
 struct err {
     enum err_kind kind;

@@ -182,7 +182,7 @@ start(struct log_target *target, struct err *e)
     int rc;
 
     if (writer.mode == MODE_RUNNING || (writer.mode == MODE_ABANDONED && !writer.has_ended))
-        return err_set(e, ERR_STATE, "log: there is a writer already");
+        return err_set(e, ERR_SYSTEM, "log: there is a writer already");
     log_queue_free(&writer.queue);
     writer.queue = log_queue_new(QUEUE_BYTES);
     if (!writer.queue)
@@ -233,7 +233,7 @@ log_reopen(const struct log_options *options, struct err *e)
         writer.is_changed = true;
         pthread_cond_signal(&writer.wake);
     } else {
-        rc = err_set(e, ERR_STATE, "log: not open");
+        rc = err_set(e, ERR_SYSTEM, "log: not open");
         log_target_free(&target);
     }
     pthread_mutex_unlock(&writer.lock);
