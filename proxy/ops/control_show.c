@@ -106,8 +106,9 @@ show_problems(const json_t *answer, FILE *out)
     json_array_foreach(json_object_get(answer, "problems"), i, p)
     {
         char what[512];
-        snprintf(what, sizeof what, "%s %s is %s%s%s", text(p, "part"), text(p, "name"),
-                 text(p, "state"), *text(p, "error") ? ": " : "", text(p, "error"));
+        snprintf(what, sizeof what, "%s %s %s is %s%s%s", text(p, "part"), text(p, "name"),
+                 text(p, "server"), text(p, "state"), *text(p, "error") ? ": " : "",
+                 text(p, "error"));
         line(out, "problem", what);
     }
 }

@@ -9,10 +9,6 @@
 
 #include <event2/bufferevent.h>
 
-#include "proxy/ops/acceptor.h"
-
-#define LISTENERS_MAX 32
-
 struct http_client {
     LIST_ENTRY(http_client) link;
     struct http_server *server;
@@ -24,8 +20,6 @@ struct http_client {
 
 struct http_server {
     struct event_base *base;
-    struct acceptor *acceptors[LISTENERS_MAX];
-    size_t n_acceptors;
     http_page_fn *page;
     void *arg;
     LIST_HEAD(, http_client) clients;
@@ -165,10 +159,10 @@ client_new(struct http_server *s, int fd)
     return c;
 }
 
-static void
-on_accept(void *arg, int fd)
+void
+http_server_take(void *server, int fd)
 {
-    struct http_server *s = arg;
+    struct http_server *s = server;
     struct http_client *c = s->n_clients < HTTP_CLIENTS_MAX ? client_new(s, fd) : NULL;
     if (!c) {
         static const char busy[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n"
@@ -197,27 +191,6 @@ http_server_new(struct event_base *base, http_page_fn *page, void *arg)
     return s;
 }
 
-int
-http_server_listen(struct http_server *s, int fd)
-{
-    if (s->n_acceptors == LISTENERS_MAX)
-        return -1;
-    struct acceptor *a = acceptor_new(s->base, fd, on_accept, s);
-    if (!a)
-        return -1;
-    s->acceptors[s->n_acceptors++] = a;
-    return 0;
-}
-
-void
-http_server_unlisten(struct http_server *s, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        acceptor_free(&s->acceptors[i]);
-    s->n_acceptors -= n;
-    memmove(s->acceptors, s->acceptors + n, s->n_acceptors * sizeof s->acceptors[0]);
-}
-
 void
 http_server_free(struct http_server **ps)
 {
@@ -225,7 +198,6 @@ http_server_free(struct http_server **ps)
     if (!s)
         return;
     *ps = NULL;
-    http_server_unlisten(s, s->n_acceptors);
     struct http_client *c;
     while ((c = LIST_FIRST(&s->clients)))
         client_free(c);

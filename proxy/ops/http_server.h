@@ -1,8 +1,6 @@
 #ifndef PROXY_OPS_HTTP_SERVER_H
 #define PROXY_OPS_HTTP_SERVER_H
 
-#include <stddef.h>
-
 #include <event2/buffer.h>
 #include <event2/event.h>
 
@@ -31,11 +29,8 @@ typedef void http_page_fn(void *arg, const struct http_request *r, struct http_r
 
 /* NULL when memory is out. */
 struct http_server *http_server_new(struct event_base *base, http_page_fn *page, void *arg);
-/* Also take connections from FD, which listens and does not block. -1 when memory is out (FD is
- * still the caller's). */
-int http_server_listen(struct http_server *s, int fd);
-/* Stop listening on the first N sockets, in the order of http_server_listen. */
-void http_server_unlisten(struct http_server *s, size_t n);
+/* Serve the connection FD: an acceptor_fn, SERVER is a struct http_server. */
+void http_server_take(void *server, int fd);
 void http_server_free(struct http_server **s); /* NULL is fine */
 
 #endif

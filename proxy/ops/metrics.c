@@ -246,6 +246,13 @@ metrics_drift(struct metrics *m)
 }
 
 void
+metrics_code(struct metrics *m, const struct status_code *code)
+{
+    if (code)
+        add(m, SLOT(codes) + (size_t)(code - status_code_at(0)), 1);
+}
+
+void
 metrics_read(const struct metrics *m, struct metrics_counts *out)
 {
     uint64_t v[SLOTS];

@@ -6,6 +6,7 @@
 #include "ldap/directory.h"
 #include "policy/decide.h"
 #include "policy/policy.h"
+#include "policy/status_code.h"
 
 /* The process's counters.  Relaxed atomics without locks: any thread counts, any thread reads, and
  * a reader may see one event counted in one family and not yet in another.  What is a state and not
@@ -62,6 +63,14 @@ enum metrics_result {
     METRICS_RESULT_COUNT
 };
 
+/* The rows of status_code.def. */
+enum {
+#define STATUS_CODE(code, marker, title, cause, remedy) +1
+    METRICS_CODES = 0
+#include "policy/status_code.def"
+#undef STATUS_CODE
+};
+
 /* The label's text: "accept", "would-reject", ... (also the log's words). */
 const char *metrics_refusal_text(enum metrics_refusal refusal);
 const char *metrics_leg_text(enum metrics_leg leg);
@@ -96,6 +105,10 @@ void metrics_delivery_ns(struct metrics *m, int64_t ns);
 /* The directory knew a recipient, the downstream did not. */
 void metrics_drift(struct metrics *m);
 
+/* A client was given a refusal that CODE (status_code_find of the reply) explains; NULL: none does.
+ */
+void metrics_code(struct metrics *m, const struct status_code *code);
+
 /* A value: all counters at about one moment, for whoever writes them down. */
 #define METRICS_BUCKETS 16
 
@@ -115,6 +128,7 @@ struct metrics_counts {
     uint64_t lookups[METRICS_SOURCE_COUNT][METRICS_RESULT_COUNT];
     struct metrics_histogram lookup, delivery;
     uint64_t drift;
+    uint64_t codes[METRICS_CODES]; /* as status_code_at has them */
 };
 
 void metrics_read(const struct metrics *m, struct metrics_counts *out);

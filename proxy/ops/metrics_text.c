@@ -195,7 +195,7 @@ directory_servers(struct writer *w, const struct status *s)
             bool is_up = false, is_first = true;
             for (size_t e = 0; e < s->n_directories; e++) {
                 for (size_t j = 0; j < s->directories[e].n_servers; j++) {
-                    const struct status_server *other = &s->directories[e].servers[j];
+                    const struct dir_server_view *other = &s->directories[e].servers[j];
                     if (strcmp(other->uri, uri) != 0)
                         continue;
                     is_up = is_up || other->is_up;

@@ -17,25 +17,6 @@ struct server;
 
 #define STATUS_SUSPECTS 20
 
-struct status_server {
-    char uri[256];
-    bool is_up;
-    char error[160]; /* the last one */
-};
-
-#define STATUS_SERVERS 8
-
-struct status_directory {
-    char name[64]; /* "" for the section without a name */
-    const char *type, *mode;
-    bool is_up; /* some server of it answers, or it needs none */
-    bool has_snapshot;
-    uint64_t entries;       /* addresses of the file or the snapshot */
-    int64_t snapshot_age_s; /* -1: it was never taken */
-    struct status_server servers[STATUS_SERVERS];
-    size_t n_servers;
-};
-
 struct status {
     char hostname[256];
     int64_t now_wall_s;
@@ -57,7 +38,7 @@ struct status {
     struct host_view *hosts;
     size_t n_hosts;
 
-    struct status_directory *directories;
+    struct dir_view *directories;
     size_t n_directories;
     bool is_directory_ready; /* it can answer: live, from the cache or by snapshot */
 
@@ -75,13 +56,17 @@ bool status_is_ready(const struct status *s);
 
 /* What is not as it should be.  The texts are S's. */
 struct status_problem {
-    const char *part;  /* "downstream", "directory", "ledger", "server" */
-    const char *name;  /* which one; "" if there is but one */
-    const char *state; /* "down", "degraded" */
-    const char *error; /* "" if it is not known */
+    const char *part;   /* "downstream", "directory", "ledger", "server" */
+    const char *name;   /* the section's; "" if it has none */
+    const char *server; /* which of its hosts; "" if it is no host's fault */
+    const char *state;  /* "down", "untried", "degraded" */
+    const char *error;  /* "" if it is not known */
 };
 /* At most MAX into OUT; returns how many. */
 size_t status_problems(const struct status *s, struct status_problem *out, size_t max);
 #define STATUS_PROBLEMS 64
+
+/* "up", "down", "untried". */
+const char *status_host_state(enum host_state state);
 
 #endif

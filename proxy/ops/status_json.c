@@ -83,20 +83,6 @@ suspects(const struct status *s)
     return list;
 }
 
-static const char *
-host_state_text(enum host_state state)
-{
-    switch (state) {
-    case HOST_UNTRIED:
-        return "untried";
-    case HOST_UP:
-        return "up";
-    case HOST_DOWN:
-        break;
-    }
-    return "down";
-}
-
 static json_t *
 capabilities(const struct smtp_capabilities *caps)
 {
@@ -116,7 +102,7 @@ status_json_downstreams(const struct status *s)
         const struct host_view *h = &s->hosts[i];
         json_t *one = with(json_object(), "downstream", json_text_str(h->downstream));
         one = with(one, "host", json_text_str(h->host));
-        one = with(one, "state", json_string(host_state_text(h->state)));
+        one = with(one, "state", json_string(status_host_state(h->state)));
         one = with(one, "active", json_integer(h->active));
         one = with(one, "idle", json_integer(h->idle));
         one = with(one, "error", json_text_str(h->state == HOST_UP ? "" : h->error));
@@ -129,7 +115,7 @@ status_json_downstreams(const struct status *s)
 }
 
 static json_t *
-servers(const struct status_directory *d)
+servers(const struct dir_view *d)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < d->n_servers; i++) {
@@ -146,13 +132,16 @@ status_json_directories(const struct status *s)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < s->n_directories; i++) {
-        const struct status_directory *d = &s->directories[i];
+        const struct dir_view *d = &s->directories[i];
         json_t *one = with(json_object(), "name", json_text_str(d->name));
         one = with(one, "type", json_string(d->type));
         one = with(one, "mode", json_string(d->mode));
         one = with(one, "entries", number(d->entries));
         one = with(one, "snapshot_age_s",
                    d->snapshot_age_s >= 0 ? json_integer(d->snapshot_age_s) : json_null());
+        one = with(one, "cached", number(d->cached));
+        one = with(one, "searches", number(d->searches));
+        one = with(one, "pending", json_integer(d->pending));
         one = with(one, "servers", servers(d));
         list = also(list, one);
     }
@@ -168,6 +157,7 @@ problems(const struct status *s)
     for (size_t i = 0; i < n; i++) {
         json_t *one = with(json_object(), "part", json_string(p[i].part));
         one = with(one, "name", json_text_str(p[i].name));
+        one = with(one, "server", json_text_str(p[i].server));
         one = with(one, "state", json_string(p[i].state));
         one = with(one, "error", json_text_str(p[i].error));
         list = also(list, one);
