@@ -1,0 +1,148 @@
+#include "policy/memo.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WAYS 8u
+
+struct memo_table {
+    pthread_mutex_t mutex;
+    struct siphash_key key;
+    struct memo *places;
+    size_t rows; /* a power of two */
+    bool is_dirty;
+};
+
+struct memo_table *
+memo_new(const struct siphash_key *key, size_t n)
+{
+    struct memo_table *t = calloc(1, sizeof *t);
+
+    if (t == NULL)
+        return NULL;
+    t->key = *key;
+    t->rows = 1;
+    while (t->rows * WAYS < n)
+        t->rows *= 2;
+    t->places = calloc(t->rows * WAYS, sizeof *t->places);
+    if (t->places == NULL) {
+        free(t);
+        return NULL;
+    }
+    pthread_mutex_init(&t->mutex, NULL);
+    return t;
+}
+
+void
+memo_free(struct memo_table **t)
+{
+    if (*t == NULL)
+        return;
+    pthread_mutex_destroy(&(*t)->mutex);
+    free((*t)->places);
+    free(*t);
+    *t = NULL;
+}
+
+void
+memo_lock(struct memo_table *t)
+{
+    pthread_mutex_lock(&t->mutex);
+}
+
+void
+memo_unlock(struct memo_table *t)
+{
+    pthread_mutex_unlock(&t->mutex);
+}
+
+struct hash128
+memo_key(const struct memo_table *t, uint64_t kind, struct span a, struct span b,
+         const uint8_t *digest)
+{
+    struct {
+        uint64_t kind;
+        struct hash128 a, b;
+        uint8_t digest[32];
+    } whole = {.kind = kind};
+
+    whole.a = siphash128(&t->key, a.p, a.n);
+    whole.b = siphash128(&t->key, b.p, b.n);
+    if (digest != NULL)
+        memcpy(whole.digest, digest, sizeof whole.digest);
+    return siphash128(&t->key, &whole, sizeof whole);
+}
+
+static struct memo *
+row_of(struct memo_table *t, struct hash128 key)
+{
+    return &t->places[(key.hi & (t->rows - 1)) * WAYS];
+}
+
+static struct memo *
+place_of(struct memo_table *t, struct hash128 key)
+{
+    struct memo *row = row_of(t, key);
+
+    for (size_t i = 0; i < WAYS; i++)
+        if (row[i].until_s != 0 && row[i].key.lo == key.lo && row[i].key.hi == key.hi)
+            return &row[i];
+    return NULL;
+}
+
+struct memo *
+memo_find(struct memo_table *t, struct hash128 key, uint32_t now_s)
+{
+    struct memo *m = place_of(t, key);
+
+    return m != NULL && m->until_s > now_s ? m : NULL;
+}
+
+struct memo *
+memo_put(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t value)
+{
+    struct memo *m = place_of(t, key), *row = row_of(t, key);
+
+    if (m == NULL) {
+        m = row;
+        for (size_t i = 1; i < WAYS; i++)
+            if (row[i].until_s < m->until_s)
+                m = &row[i];
+        if (m->until_s == MEMO_PINNED)
+            return NULL;
+        *m = (struct memo){.key = key};
+    }
+    m->until_s = until_s;
+    m->value = value;
+    m->is_dirty = true;
+    t->is_dirty = true;
+    return m;
+}
+
+void
+memo_drop(struct memo_table *t, struct memo *m)
+{
+    /* What the disk has is over at once, and its place free when the disk knows. */
+    m->until_s = m->is_saved ? 1 : 0;
+    m->is_dirty = m->is_saved;
+    t->is_dirty = t->is_dirty || m->is_saved;
+}
+
+struct memo *
+memo_at(struct memo_table *t, size_t i)
+{
+    return i < t->rows * WAYS ? &t->places[i] : NULL;
+}
+
+bool
+memo_is_dirty(const struct memo_table *t)
+{
+    return t->is_dirty;
+}
+
+void
+memo_set_clean(struct memo_table *t)
+{
+    t->is_dirty = false;
+}
