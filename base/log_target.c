@@ -69,7 +69,7 @@ parse_host_port(struct log_target *t, struct span text)
         return false;
     host = span_of(text.p, (size_t)(colon - text.p));
     port = span_of(colon + 1, text.n - host.n - 1);
-    if (host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
+    if (host.n >= 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
         host = span_of(host.p + 1, host.n - 2);
     else if (host.n > 0 && memchr(host.p, ':', host.n))
         return false;
