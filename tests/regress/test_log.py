@@ -8,7 +8,6 @@ import pytest
 
 from conftest import CONTENT
 from harness import servers
-from harness.client import Client
 from harness.journal import poll
 from harness.postern import BINARY
 
@@ -102,13 +101,7 @@ def test_nobody_reads_the_log(mx, directory):
     with subprocess.Popen([BINARY, "-c", mx.config_path], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         fcntl.fcntl(process.stderr, fcntl.F_SETPIPE_SZ, 4096)
 
-        def is_up():
-            try:
-                return Client(mx.address)
-            except OSError:
-                return None
-        client = poll(is_up, "a greeting")
-        client.ehlo()
+        client = poll(mx.try_client, "a greeting")
         client.ok("MAIL FROM:<a@example.org>")
         for n in range(3000):
             assert client.command(f"RCPT TO:<x{n}@example.test>").code == 550
@@ -133,14 +126,7 @@ def test_syslog_targets(exchange, postern, rsyslogd, kind):
     mx = postern(downstream, settings={"log": {"target": target, "facility": "local3", "tag": "post1"}}, run=False)
     mx.process = subprocess.Popen([BINARY, "-c", mx.config_path], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
     downstream.connections.wait()
-
-    def greeted():
-        try:
-            return mx.client(ehlo=False)
-        except OSError:
-            return None
-    client = poll(greeted, "a greeting")
-    client.ehlo()
+    client = poll(mx.try_client, "a greeting")
     client.ok("MAIL FROM:<a@example.org>")
     client.ok('RCPT TO:<anna@example.test>')
     line = poll(lambda: next((x for x in rsyslogd.lines() if "event=rcpt" in x), None), "a line in the log")

@@ -214,6 +214,23 @@ class Postern:
         client.offered = client.ehlo() if greet and ehlo else None
         return client
 
+    def try_client(self):
+        """A client, or None while nobody listens."""
+        try:
+            return self.client()
+        except OSError:
+            return None
+
+    def memory_kib(self):
+        """Its proportional set size."""
+        with open(f"/proc/{self.process.pid}/smaps_rollup", encoding="ascii") as rollup:
+            return next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+
+    def is_sanitized(self):
+        """Built with a sanitizer, whose own memory drowns the program's."""
+        with open(f"/proc/{self.process.pid}/maps", encoding="ascii") as maps:
+            return "san.so" in maps.read()
+
     def control(self, command, *args):
         with socket.socket(socket.AF_UNIX) as conn:
             conn.settimeout(DEADLINE_S)
