@@ -55,7 +55,8 @@ const char status_page_style[] =
     "a{color:var(--accepted)}"
     "@media (max-width:43.99rem){thead{display:none}table,tbody,tr,td{display:block}"
     "tr{padding:.5rem 0;border-bottom:1px solid var(--line)}tr:last-child{border-bottom:0}"
-    "td,td.n{border:0;padding:.1rem 0;display:flex;gap:.75rem;text-align:left}td:empty{display:none}"
+    "td,td.n{border:0;padding:.1rem "
+    "0;display:flex;gap:.75rem;text-align:left}td:empty{display:none}"
     "td::before{content:attr(data-l);color:var(--soft);flex:0 0 6.5rem}}"
     "footer{max-width:70rem;margin:0 auto;padding:0 1rem 2rem;color:var(--soft);"
     "font-size:.85rem}";

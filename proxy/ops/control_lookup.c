@@ -1,0 +1,406 @@
+#include "proxy/ops/control_lookup.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "policy/acl.h"
+#include "policy/decide.h"
+#include "policy/mark.h"
+#include "proxy/ops/choice_words.h"
+#include "proxy/ops/json_text.h"
+#include "proxy/ops/metrics.h"
+#include "proxy/relay/host.h"
+#include "proxy/server.h"
+#include "proxy/smtp/address.h"
+#include "proxy/smtp/reply.h"
+
+struct lookups {
+    struct server *srv;
+    struct directory_client *client;
+    struct event *readable, *deadline;
+};
+
+struct lookup {
+    struct lookups *all;
+    struct control_call *call;
+    struct settings *settings;
+    const struct settings_domain *domain;
+    char address[SMTP_ADDRESS_MAX + 1]; /* canonical */
+    char sender[SMTP_ADDRESS_MAX + 1];
+    struct decide_input in;
+    json_t *answer;
+    uint64_t ticket;
+};
+
+static void
+set_deadline(struct lookups *l)
+{
+    int64_t next_ms = directory_client_next_ms(l->client);
+    if (next_ms == INT64_MAX) {
+        event_del(l->deadline);
+        return;
+    }
+    int64_t left_ms = next_ms - clock_ms();
+    if (left_ms < 0)
+        left_ms = 0;
+    struct timeval tv = {.tv_sec = left_ms / 1000, .tv_usec = left_ms % 1000 * 1000};
+    evtimer_add(l->deadline, &tv);
+}
+
+static void
+on_directory(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct lookups *l = arg;
+    directory_client_dispatch(l->client, clock_ms());
+    set_deadline(l);
+}
+
+struct lookups *
+lookups_new(struct server *srv, struct event_base *base)
+{
+    struct lookups *l = calloc(1, sizeof *l);
+    if (!l)
+        return NULL;
+    l->srv = srv;
+    l->client = directory_client_new(srv->directories);
+    if (l->client) {
+        l->readable =
+            event_new(base, directory_client_fd(l->client), EV_READ | EV_PERSIST, on_directory, l);
+        l->deadline = evtimer_new(base, on_directory, l);
+    }
+    if (!l->readable || !l->deadline || event_add(l->readable, NULL) == -1)
+        lookups_free(&l);
+    return l;
+}
+
+void
+lookups_free(struct lookups **pl)
+{
+    struct lookups *l = *pl;
+    if (!l)
+        return;
+    *pl = NULL;
+    if (l->readable)
+        event_free(l->readable);
+    if (l->deadline)
+        event_free(l->deadline);
+    directory_client_free(&l->client);
+    free(l);
+}
+
+static void
+lookup_free(struct lookup *k)
+{
+    settings_unref(k->settings);
+    json_decref(k->answer);
+    free(k);
+}
+
+static void
+on_cancel(void *arg)
+{
+    struct lookup *k = arg;
+    directory_cancel(k->all->client, k->ticket);
+    lookup_free(k);
+}
+
+static void
+finish(struct lookup *k)
+{
+    control_answer(k->call, k->answer);
+    k->answer = NULL;
+    lookup_free(k);
+}
+
+static void
+put(json_t *object, const char *key, json_t *value)
+{
+    json_object_set_new(object, key, value);
+}
+
+/* What a session answers for this reason. */
+static enum smtp_reply_id
+reply_of(enum policy_reason reason)
+{
+    switch (reason) {
+    case POLICY_REASON_NONE:
+    case POLICY_REASON_POSTMASTER:
+    case POLICY_REASON_FAILURE:
+        return SMTP_REPLY_RECIPIENT_OK;
+    case POLICY_REASON_SYNTAX:
+        return SMTP_REPLY_BAD_RECIPIENT;
+    case POLICY_REASON_HARVEST:
+        return SMTP_REPLY_HARVEST_REJECT;
+    case POLICY_REASON_BLIND:
+        return SMTP_REPLY_HARVEST_BLIND;
+    case POLICY_REASON_RELAY:
+        return SMTP_REPLY_RELAY_DENIED;
+    case POLICY_REASON_ROUTE:
+        return SMTP_REPLY_NO_ROUTE;
+    case POLICY_REASON_OTHER_ROUTE:
+        return SMTP_REPLY_OTHER_ROUTE;
+    case POLICY_REASON_LIMIT:
+    case POLICY_REASON_HALVED:
+        return SMTP_REPLY_TOO_MANY_RECIPIENTS;
+    case POLICY_REASON_DNSBL:
+        return SMTP_REPLY_CLIENT_LISTED;
+    case POLICY_REASON_DIRECTORY:
+        return SMTP_REPLY_DIRECTORY_DOWN;
+    case POLICY_REASON_UNKNOWN:
+        return SMTP_REPLY_USER_UNKNOWN;
+    case POLICY_REASON_BLOCKED:
+    case POLICY_REASON_RESTRICTED:
+        return SMTP_REPLY_ACCESS_DENIED;
+    case POLICY_REASON_SIZE:
+        return SMTP_REPLY_RECIPIENT_SIZE;
+    case POLICY_REASON_BLOCKED_CLIENT:
+        return SMTP_REPLY_CLIENT_BLOCKED;
+    case POLICY_REASON_BLOCKED_SENDER:
+        return SMTP_REPLY_SENDER_BLOCKED;
+    case POLICY_REASON_DOWNSTREAM:
+    case POLICY_REASON_COUNT:
+        break;
+    }
+    return SMTP_REPLY_NONE;
+}
+
+static json_t *
+reply_line(enum smtp_reply_id id, const char *argument)
+{
+    char line[SMTP_REPLY_LINE];
+    size_t n = smtp_reply_format(id, argument, line);
+    return json_text(span_of(line, n - strlen("\r\n")));
+}
+
+/* The verdict, its reason, and the replies. */
+static void
+put_decision(struct lookup *k, const struct decision *d, const char *argument)
+{
+    enum metrics_verdict verdict = METRICS_VERDICT_ACCEPT;
+    if (d->is_would)
+        verdict = METRICS_VERDICT_WOULD_REJECT;
+    else if (d->verdict != DECIDE_ACCEPT || d->is_late)
+        verdict = policy_reason_class(d->reason) == POLICY_CLASS_DEFER ? METRICS_VERDICT_DEFER
+                                                                       : METRICS_VERDICT_REJECT;
+    bool is_passed = d->verdict == DECIDE_ACCEPT;
+    put(k->answer, "verdict", json_string(metrics_verdict_text(verdict)));
+    put(k->answer, "reason", json_string(policy_reason_text(d->reason)));
+    put(k->answer, "reply",
+        reply_line(is_passed ? SMTP_REPLY_RECIPIENT_OK : reply_of(d->reason), argument));
+    if (d->is_late)
+        put(k->answer, "reply_at_data", reply_line(reply_of(d->reason), argument));
+}
+
+/* "attribute: value" a line, as a list. */
+static json_t *
+attributes(const char *text)
+{
+    json_t *list = json_array();
+    struct span rest = span_str(text), line;
+    while (span_next(&rest, '\n', &line)) {
+        if (line.n)
+            json_array_append_new(list, json_text(line));
+    }
+    return list;
+}
+
+static const char *
+status_text(enum dir_status status)
+{
+    switch (status) {
+    case DIR_ABSENT:
+        return metrics_result_text(METRICS_RESULT_ABSENT);
+    case DIR_FOUND:
+        return metrics_result_text(METRICS_RESULT_FOUND);
+    case DIR_UNAVAILABLE:
+    case DIR_PENDING:
+        break;
+    }
+    return metrics_result_text(METRICS_RESULT_UNAVAILABLE);
+}
+
+/* What the server itself says now: to be seen beside what was judged by. */
+static void
+on_live(void *arg, const struct dir_answer *a)
+{
+    struct lookup *k = arg;
+    json_t *live = json_object();
+    put(live, "result", json_string(status_text(a->status)));
+    if (a->detail) {
+        put(live, "directory", json_text_str(a->detail->directory));
+        put(live, "server", json_text_str(a->detail->server));
+        put(live, "dn", json_text_str(a->detail->dn));
+        put(live, "attributes", attributes(a->detail->text));
+        put(live, "error", json_text_str(a->detail->error));
+    }
+    put(k->answer, "live", live);
+    finish(k);
+}
+
+static void
+ask_live(struct lookup *k)
+{
+    struct dir_answer answer;
+    enum dir_status status =
+        directory_ask(k->all->client, k->domain, span_str(k->address), span_str(k->sender),
+                      DIR_ASK_LIVE | DIR_ASK_DETAIL, clock_ms(), &answer, on_live, k, &k->ticket);
+    if (status != DIR_PENDING)
+        on_live(k, &answer);
+}
+
+static bool judge(struct lookup *k);
+
+/* The directory's answer: take it down and judge by it. */
+static void
+on_answer(void *arg, const struct dir_answer *a)
+{
+    struct lookup *k = arg;
+    /* Found by nobody: on_failure = accept speaks. */
+    k->in.is_failure_accepted = a->status == DIR_FOUND && a->source == DIR_SOURCE_NONE;
+    k->in.recipient = k->in.is_failure_accepted ? DECIDE_RECIPIENT_UNAVAILABLE
+                      : a->status == DIR_FOUND  ? DECIDE_RECIPIENT_FOUND
+                      : a->status == DIR_ABSENT ? DECIDE_RECIPIENT_ABSENT
+                                                : DECIDE_RECIPIENT_UNAVAILABLE;
+    k->in.was_known = a->was_known;
+    k->in.is_restricted = a->is_restricted;
+    k->in.max_size = a->max_size;
+    put(k->answer, "directory", json_string(status_text(a->status)));
+    put(k->answer, "source", json_string(dir_source_text(a->source)));
+    put(k->answer, "age_s", json_integer(a->age_ms / 1000));
+    put(k->answer, "restricted", json_boolean(a->is_restricted));
+    put(k->answer, "was_known", json_boolean(a->was_known));
+    put(k->answer, "max_size", a->max_size ? json_integer((json_int_t)a->max_size) : json_null());
+    judge(k);
+    if (a->source == DIR_SOURCE_FILE)
+        finish(k);
+    else
+        ask_live(k);
+}
+
+static void
+ask(struct lookup *k)
+{
+    struct dir_answer answer;
+    enum dir_status status =
+        directory_ask(k->all->client, k->domain, span_str(k->address), span_str(k->sender), 0,
+                      clock_ms(), &answer, on_answer, k, &k->ticket);
+    if (status != DIR_PENDING)
+        on_answer(k, &answer);
+}
+
+/* Decide by what is known; false: the directory is to be asked first. */
+static bool
+judge(struct lookup *k)
+{
+    struct decision d = decide(&k->in);
+    switch (d.verdict) {
+    case DECIDE_ASK_DIRECTORY:
+        return false;
+    case DECIDE_ASK_DOWNSTREAM:
+        put(k->answer, "verdict", json_string("ask-downstream"));
+        put(k->answer, "reply", json_string("what the downstream says to this sender's RCPT"));
+        return true;
+    case DECIDE_ASK_LISTING: /* it is set */
+    case DECIDE_ACCEPT:
+    case DECIDE_REFUSE:
+    case DECIDE_CLOSE:
+        break;
+    }
+    put_decision(k, &d, k->address);
+    return true;
+}
+
+/* What is known without asking anybody: the domain's rule, the route, the lists, the marks. */
+static void
+look_around(struct lookup *k, size_t at)
+{
+    size_t n = strlen(k->address);
+    struct span local = span_of(k->address, at);
+    struct span domain = span_str(at < n ? k->address + at + 1 : "");
+    k->domain = settings_domain_for(k->settings, domain);
+    bool is_bare_postmaster = at == n;
+    k->in.is_postmaster = span_is(local, "postmaster") && (k->domain || is_bare_postmaster);
+    k->in.has_domain = k->domain || k->in.is_postmaster;
+    k->in.listing = DECIDE_LISTING_CLEAR;
+    k->in.is_monitor = k->settings->server.monitor;
+    k->in.is_late = k->settings->harvest.stage == SETTINGS_STAGE_DATA;
+    k->in.is_route_up = hosts_any_up(k->all->srv->hosts);
+    if (!k->domain)
+        return;
+    const struct route *route = hosts_route(k->all->srv->hosts, k->domain->downstream);
+    k->in.is_route_up = route && route_is_up(route);
+    k->in.is_blocked = acl_recipient_blocked(k->settings, span_str(k->address));
+    k->in.is_marked =
+        marks_has(policy_marks(k->all->srv->policy), span_str(k->address), clock_ms());
+    if (k->domain->recipients != SETTINGS_RECIPIENTS_DIRECTORY)
+        k->in.recipient = DECIDE_RECIPIENT_FOUND;
+    put(k->answer, "domain", json_text_str(k->domain->name));
+    put(k->answer, "recipients", json_string(choice_words_RECIPIENTS[k->domain->recipients]));
+    put(k->answer, "downstream", json_text_str(k->domain->downstream));
+    put(k->answer, "downstream_up", json_boolean(k->in.is_route_up));
+    put(k->answer, "blocked", json_boolean(k->in.is_blocked));
+    put(k->answer, "marked", json_boolean(k->in.is_marked));
+    if (k->domain->recipients == SETTINGS_RECIPIENTS_DOWNSTREAM)
+        k->in.is_marked = true; /* asked live, too */
+}
+
+/* Does MAIL FROM end it?  Then the recipient is not judged at all. */
+static bool
+is_sender_refused(struct lookup *k)
+{
+    if (!acl_sender_blocked(k->settings, span_str(k->sender)))
+        return false;
+    struct decision d = {.verdict = DECIDE_REFUSE, .reason = POLICY_REASON_BLOCKED_SENDER};
+    put_decision(k, &d, k->sender);
+    return true;
+}
+
+static struct lookup *
+lookup_new(struct lookups *l, struct control_call *call)
+{
+    struct lookup *k = calloc(1, sizeof *k);
+    if (k)
+        k->answer = json_object();
+    if (!k || !k->answer) {
+        free(k);
+        return NULL;
+    }
+    k->all = l;
+    k->call = call;
+    k->settings = server_settings(l->srv);
+    return k;
+}
+
+void
+lookups_start(struct lookups *l, struct control_call *call, const char *address, const char *sender)
+{
+    size_t at;
+    struct lookup *k = lookup_new(l, call);
+    if (!k) {
+        control_refuse(call, "out of memory");
+        return;
+    }
+    if (*sender && strcmp(sender, "<>") != 0 &&
+        !smtp_address_canonical(span_str(sender), k->sender, &at)) {
+        control_refuse(call, "SENDER is no address: %s", sender);
+        lookup_free(k);
+        return;
+    }
+    control_defer(call, on_cancel, k);
+    put(k->answer, "address", json_text_str(address));
+    size_t n = smtp_address_canonical(span_str(address), k->address, &at);
+    put(k->answer, "canonical", json_text_str(k->address));
+    put(k->answer, "sender", json_text_str(k->sender));
+    if (n)
+        look_around(k, at);
+    else
+        k->in.is_bad_syntax = true;
+    if (is_sender_refused(k) || judge(k))
+        finish(k);
+    else
+        ask(k);
+    set_deadline(l);
+}
