@@ -90,8 +90,6 @@ configured(const struct settings *st)
         return POLICY_ACTION_BLOCK;
     case SETTINGS_ACTION_BLIND:
         return POLICY_ACTION_BLIND;
-    case SETTINGS_ACTION_COUNT:
-        break;
     }
     return POLICY_ACTION_NONE;
 }

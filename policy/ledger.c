@@ -285,7 +285,7 @@ ledger_note(struct ledger *l, struct ledger_entry *e, struct window *w, uint32_t
         ;
     window_note(w, hash, now.s, keep_s, now.window_s);
     s->bytes += window_bytes(w) - before;
-    e->touched_s = now.s;
+    e->touched_s = higher(e->touched_s, now.s);
     mark_dirty(s, e);
 }
 
@@ -416,17 +416,33 @@ walk_dirty_slice(struct shard *s, size_t max, ledger_visit_fn *visit, void *arg)
     return n;
 }
 
-void
+size_t
 ledger_walk_dirty(struct ledger *l, size_t max, ledger_visit_fn *visit, void *arg)
 {
+    size_t total = 0;
+
     for (uint32_t i = 0; i < SHARDS; i++) {
         struct shard *s = &l->shards[i];
         for (size_t left = max / SHARDS, n = 1; left > 0 && n > 0; left -= n) {
             pthread_mutex_lock(&s->mutex);
             n = walk_dirty_slice(s, left < SLICE ? left : SLICE, visit, arg);
             pthread_mutex_unlock(&s->mutex);
+            total += n;
         }
     }
+    return total;
+}
+
+static void
+visit_dirty(void *arg, struct ledger_entry *e)
+{
+    mark_dirty(shard_of_entry(arg, e), e);
+}
+
+void
+ledger_mark_all_dirty(struct ledger *l)
+{
+    ledger_walk(l, visit_dirty, l);
 }
 
 static void

@@ -83,8 +83,10 @@ void ledger_walk(struct ledger *l, ledger_visit_fn *visit, void *arg);
 /* The same for entries with a hold that is on though its time is over. */
 void ledger_walk_ended(struct ledger *l, uint32_t now_s, ledger_visit_fn *visit, void *arg);
 /* The same for entries that changed since the last call, at most MAX (a fair part of it in a
- * shard). */
-void ledger_walk_dirty(struct ledger *l, size_t max, ledger_visit_fn *visit, void *arg);
+ * shard); returns how many. */
+size_t ledger_walk_dirty(struct ledger *l, size_t max, ledger_visit_fn *visit, void *arg);
+/* As if every entry had changed: what was walked could not be saved. */
+void ledger_mark_all_dirty(struct ledger *l);
 /* Free what no longer counts; all of the table is looked through in about 300 calls. */
 void ledger_sweep(struct ledger *l, struct ledger_now now);
 

@@ -2,8 +2,12 @@
 
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "conf/settings.h"
+#include "policy/delivered.h"
 #include "policy/event.h"
+#include "policy/mark.h"
+#include "policy/state.h"
 
 #define EPOCH_S   (60u * 24 * 3600)
 #define BY_EXPIRY "expiry"
@@ -72,39 +76,106 @@ follow_wall(struct policy *p, int64_t now_ms, int64_t wall_s)
                           memory_order_relaxed);
 }
 
+static struct state_view
+view_of(struct policy *p, const struct settings *st, int64_t now_ms)
+{
+    return (struct state_view){.ledger = p->ledger,
+                               .marks = marks_table(p->marks),
+                               .deliveries = deliveries_table(p->deliveries),
+                               .wall_offset =
+                                   atomic_load_explicit(&p->wall_offset, memory_order_relaxed),
+                               .now = policy_moment(st, now_ms)};
+}
+
+/* The key comes from the state, so that is opened first and read last. */
+static int
+set_up(struct policy *p, const struct settings *st, int64_t now_ms, struct err *e)
+{
+    struct siphash_key table_key = siphash_key_random();
+    struct state_view view;
+
+    p->key = siphash_key_random();
+    if (st->server.state_dir != NULL) {
+        p->state = state_open(st->server.state_dir, &p->key, e);
+        if (p->state == NULL)
+            return -1;
+    }
+    p->ledger = ledger_new(&table_key, LEDGER_CAPACITY);
+    p->marks = marks_new(&p->key);
+    p->deliveries = deliveries_new(&p->key);
+    if (p->ledger == NULL || p->marks == NULL || p->deliveries == NULL)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    if (p->state == NULL)
+        return 0;
+    view = view_of(p, st, now_ms);
+    return state_load(p->state, &view, e);
+}
+
+static void
+take_down(struct policy **p)
+{
+    deliveries_free(&(*p)->deliveries);
+    marks_free(&(*p)->marks);
+    ledger_free(&(*p)->ledger);
+    state_close(&(*p)->state);
+    free(*p);
+    *p = NULL;
+}
+
 struct policy *
 policy_new(const struct settings *st, int64_t now_ms, int64_t wall_s, struct err *e)
 {
     struct policy *p = calloc(1, sizeof *p);
-    struct siphash_key table_key = siphash_key_random();
 
-    (void)st;
     if (p == NULL) {
         err_set(e, ERR_SYSTEM, "out of memory");
         return NULL;
     }
-    p->key = siphash_key_random();
-    p->ledger = ledger_new(&table_key, LEDGER_CAPACITY);
-    if (p->ledger == NULL) {
-        err_set(e, ERR_SYSTEM, "out of memory");
-        policy_free(&p, st, now_ms, wall_s);
+    follow_wall(p, now_ms, wall_s);
+    if (set_up(p, st, now_ms, e) < 0) {
+        take_down(&p);
         return NULL;
     }
-    follow_wall(p, now_ms, wall_s);
+    /* Blocks that a monitor left behind. */
+    policy_reload(p, st, now_ms);
     return p;
+}
+
+int
+policy_save(struct policy *p, const struct settings *st, int64_t now_ms, int64_t wall_s,
+            struct err *e)
+{
+    struct state_view view;
+
+    if (p->state == NULL)
+        return 0;
+    follow_wall(p, now_ms, wall_s);
+    view = view_of(p, st, now_ms);
+    return state_save(p->state, &view, e);
 }
 
 void
 policy_free(struct policy **p, const struct settings *st, int64_t now_ms, int64_t wall_s)
 {
-    (void)st;
-    (void)now_ms;
-    (void)wall_s;
+    struct err e;
+
     if (*p == NULL)
         return;
-    ledger_free(&(*p)->ledger);
-    free(*p);
-    *p = NULL;
+    if (policy_save(*p, st, now_ms, wall_s, &e) < 0)
+        log_event(LOG_LEVEL_ERROR, "ledger", "state", "degraded", "error", e.text, NULL);
+    take_down(p);
+}
+
+struct marks *
+policy_marks(struct policy *p)
+{
+    return p->marks;
+}
+
+struct deliveries *
+policy_deliveries(struct policy *p)
+{
+    return p->deliveries;
 }
 
 /* Blocks whose time is over, and at a reload those of a monitor that was switched off. */

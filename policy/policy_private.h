@@ -15,6 +15,9 @@
 struct policy {
     struct siphash_key key; /* of addresses */
     struct ledger *ledger;
+    struct marks *marks;
+    struct deliveries *deliveries;
+    struct state *state;         /* NULL: nothing outlives the process */
     _Atomic int64_t wall_offset; /* wall clock minus policy's seconds */
 };
 

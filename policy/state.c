@@ -1,0 +1,644 @@
+#define _GNU_SOURCE
+
+#include "policy/state.h"
+
+#include <errno.h>
+#include <lmdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+
+#define VERSION         1u
+#define MAP_BYTES       ((size_t)64 << 20)
+#define BATCH           4096u /* entries copied before they are written */
+#define BATCHES         32u   /* in one save */
+#define ROW_MAX         (sizeof(struct row) + 3 * WINDOW_EXACT * sizeof(struct sighting))
+#define FILE_NAME       "policy.mdb"
+#define PLACES_A_LOCK   512u
+#define GARBAGE_AT_ONCE 1000u
+
+enum { DB_META, DB_LEDGER, DB_MARKS, DB_DELIVERIES, DB_COUNT };
+static const char *const db_names[DB_COUNT] = {"meta", "ledger", "marks", "deliveries"};
+
+struct state {
+    char *path;
+    MDB_env *env;
+    MDB_dbi db[DB_COUNT];
+    struct siphash_key key;
+    bool has_key;         /* it is in use */
+    struct network swept; /* where the search for rows without an entry goes on */
+};
+
+/* The value of a network in DB_LEDGER: this, and then the sightings of each window.  Moments are
+ * the wall clock's seconds. */
+struct row {
+    struct {
+        uint32_t until_s;
+        uint8_t action, by, repeats, flags;
+    } hold[2];
+    uint16_t n[3];
+    uint16_t reserved;
+};
+
+#define ROW_IS_ON      1u
+#define ROW_IS_MONITOR 2u
+
+/* The value of a fact in DB_MARKS and DB_DELIVERIES. */
+struct fact {
+    uint32_t until_s;
+    uint32_t value;
+};
+
+static int
+fail(struct err *e, int rc, const char *what, const char *path)
+{
+    return err_set(e, ERR_STORAGE, "%s: %s: %s", path, what, mdb_strerror(rc));
+}
+
+/* Opening. */
+
+static bool
+is_damage(int rc)
+{
+    return rc == MDB_INVALID || rc == MDB_VERSION_MISMATCH || rc == MDB_CORRUPTED ||
+           rc == MDB_PAGE_NOTFOUND || rc == MDB_PANIC || rc == MDB_BAD_DBI ||
+           rc == MDB_INCOMPATIBLE || rc == MDB_BAD_VALSIZE;
+}
+
+/* Pages that the file says it has and has not would be a bus error at their first use. */
+static int
+check_length(MDB_env *env, const char *path)
+{
+    struct stat status;
+    MDB_envinfo info;
+    MDB_stat pages;
+    int rc = mdb_env_info(env, &info);
+
+    if (rc == 0)
+        rc = mdb_env_stat(env, &pages);
+    if (rc != 0)
+        return rc;
+    if (stat(path, &status) != 0)
+        return errno;
+    return (uint64_t)status.st_size < (uint64_t)(info.me_last_pgno + 1) * pages.ms_psize
+               ? MDB_CORRUPTED
+               : 0;
+}
+
+/* The version, and the key of the hashes: without it nothing here can be read. */
+static int
+open_meta(struct state *s, MDB_txn *txn)
+{
+    static char version_name[] = "version", key_name[] = "key";
+    MDB_val version_key = {sizeof version_name, version_name},
+            key_key = {sizeof key_name, key_name};
+    uint32_t version = VERSION;
+    MDB_val value;
+    int rc = mdb_get(txn, s->db[DB_META], &version_key, &value);
+
+    if (rc == MDB_NOTFOUND) {
+        if (!s->has_key)
+            s->key = siphash_key_random();
+        value = (MDB_val){sizeof version, &version};
+        rc = mdb_put(txn, s->db[DB_META], &version_key, &value, 0);
+        value = (MDB_val){sizeof s->key, &s->key};
+        return rc != 0 ? rc : mdb_put(txn, s->db[DB_META], &key_key, &value, 0);
+    }
+    if (rc != 0)
+        return rc;
+    if (value.mv_size != sizeof version || memcmp(value.mv_data, &version, sizeof version) != 0)
+        return MDB_VERSION_MISMATCH;
+    rc = mdb_get(txn, s->db[DB_META], &key_key, &value);
+    if (rc == MDB_NOTFOUND || (rc == 0 && value.mv_size != sizeof s->key))
+        return MDB_CORRUPTED;
+    if (rc == 0)
+        memcpy(&s->key, value.mv_data, sizeof s->key);
+    return rc;
+}
+
+static int
+open_tables(struct state *s)
+{
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
+
+    if (rc != 0)
+        return rc;
+    for (int i = 0; i < DB_COUNT && rc == 0; i++)
+        rc = mdb_dbi_open(txn, db_names[i], MDB_CREATE, &s->db[i]);
+    if (rc == 0)
+        rc = open_meta(s, txn);
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    return mdb_txn_commit(txn);
+}
+
+static int
+open_env(struct state *s)
+{
+    int rc = mdb_env_create(&s->env);
+
+    if (rc != 0)
+        return rc;
+    rc = mdb_env_set_maxdbs(s->env, DB_COUNT);
+    if (rc == 0)
+        rc = mdb_env_set_mapsize(s->env, MAP_BYTES);
+    if (rc == 0)
+        rc = mdb_env_open(s->env, s->path, MDB_NOSUBDIR | MDB_NOTLS | MDB_NOMETASYNC, 0600);
+    if (rc == 0)
+        rc = check_length(s->env, s->path);
+    if (rc == 0)
+        rc = open_tables(s);
+    if (rc != 0) {
+        mdb_env_close(s->env);
+        s->env = NULL;
+    }
+    return rc;
+}
+
+/* Begin a new file in place of a damaged one, which is kept for whoever wants to know. */
+static int
+set_aside(struct state *s, int damage)
+{
+    char *kept;
+    int rc;
+
+    if (s->env != NULL)
+        mdb_env_close(s->env);
+    s->env = NULL;
+    if (asprintf(&kept, "%s.damaged", s->path) < 0)
+        return ENOMEM;
+    rc = rename(s->path, kept) == 0 ? 0 : errno;
+    free(kept);
+    if (rc != 0)
+        return rc;
+    log_event(LOG_LEVEL_ERROR, "ledger", "state", "degraded", "host", s->path, "error",
+              mdb_strerror(damage), "action", "set aside, begun anew", NULL);
+    return open_env(s);
+}
+
+struct state *
+state_open(const char *dir, struct siphash_key *key, struct err *e)
+{
+    struct state *s = calloc(1, sizeof *s);
+    int rc;
+
+    if (s == NULL || asprintf(&s->path, "%s/" FILE_NAME, dir) < 0) {
+        free(s);
+        err_set(e, ERR_SYSTEM, "out of memory");
+        return NULL;
+    }
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
+        err_errno(e, ERR_STORAGE, errno, "%s", dir);
+        state_close(&s);
+        return NULL;
+    }
+    rc = open_env(s);
+    if (is_damage(rc))
+        rc = set_aside(s, rc);
+    if (rc != 0) {
+        fail(e, rc, "cannot open", s->path);
+        state_close(&s);
+        return NULL;
+    }
+    s->has_key = true;
+    *key = s->key;
+    return s;
+}
+
+void
+state_close(struct state **s)
+{
+    if (*s == NULL)
+        return;
+    if ((*s)->env != NULL)
+        mdb_env_close((*s)->env);
+    free((*s)->path);
+    free(*s);
+    *s = NULL;
+}
+
+/* The two clocks.  A moment that lies in the future (the clock was put back) is now. */
+
+static uint32_t
+to_wall(const struct state_view *v, uint32_t s)
+{
+    return (uint32_t)(s + v->wall_offset);
+}
+
+static uint32_t
+end_from_wall(const struct state_view *v, uint32_t wall_s)
+{
+    int64_t s = (int64_t)wall_s - v->wall_offset;
+
+    return s < 1 ? 1 : (uint32_t)s;
+}
+
+static uint32_t
+past_from_wall(const struct state_view *v, uint32_t wall_s)
+{
+    uint32_t s = end_from_wall(v, wall_s);
+
+    return s < v->now.s ? s : v->now.s;
+}
+
+/* Ledger rows. */
+
+static size_t
+write_row(const struct state_view *v, const struct ledger_entry *e, uint8_t *out)
+{
+    const struct window *windows[3] = {&e->unknown[0], &e->unknown[1], &e->served};
+    struct row row = {0};
+    size_t length = sizeof row;
+
+    for (int i = 0; i < 2; i++) {
+        const struct ledger_hold *h = &e->hold[i];
+        row.hold[i].until_s = h->until_s == 0 ? 0 : to_wall(v, h->until_s);
+        row.hold[i].action = h->action;
+        row.hold[i].by = h->by;
+        row.hold[i].repeats = h->repeats;
+        row.hold[i].flags =
+            (uint8_t)((h->is_on ? ROW_IS_ON : 0) | (h->is_monitor ? ROW_IS_MONITOR : 0));
+    }
+    for (int w = 0; w < 3; w++) {
+        size_t n;
+        const struct sighting *seen = window_sightings(windows[w], &n);
+        row.n[w] = (uint16_t)n;
+        for (size_t i = 0; i < n; i++) {
+            struct sighting kept = {seen[i].hash, to_wall(v, seen[i].at_s)};
+            memcpy(out + length, &kept, sizeof kept);
+            length += sizeof kept;
+        }
+    }
+    memcpy(out, &row, sizeof row);
+    return length;
+}
+
+static bool
+is_empty_row(const struct row *row)
+{
+    return row->hold[0].until_s == 0 && row->hold[1].until_s == 0 && row->n[0] == 0 &&
+           row->n[1] == 0 && row->n[2] == 0;
+}
+
+static void
+read_windows(const struct state_view *v, struct ledger_entry *e, const struct row *row,
+             const uint8_t *in)
+{
+    struct window *windows[3] = {&e->unknown[0], &e->unknown[1], &e->served};
+
+    for (int w = 0; w < 3; w++) {
+        struct sighting seen[WINDOW_EXACT];
+        memcpy(seen, in, row->n[w] * sizeof *seen);
+        in += row->n[w] * sizeof *seen;
+        for (uint16_t i = 0; i < row->n[w]; i++)
+            seen[i].at_s = past_from_wall(v, seen[i].at_s);
+        ledger_restore(v->ledger, e, windows[w], seen, row->n[w], v->now);
+    }
+}
+
+/* False if it is no row. */
+static bool
+read_row(const struct state_view *v, const MDB_val *key, const MDB_val *value)
+{
+    struct network network;
+    struct ledger_entry *e;
+    struct row row;
+
+    if (key->mv_size != sizeof network || value->mv_size < sizeof row)
+        return false;
+    memcpy(&network, key->mv_data, sizeof network);
+    memcpy(&row, value->mv_data, sizeof row);
+    if ((network.base.family != 4 && network.base.family != 6) ||
+        network.prefix > (network.base.family == 4 ? 32 : 128))
+        return false;
+    for (int w = 0; w < 3; w++)
+        if (row.n[w] > WINDOW_EXACT)
+            return false;
+    if (value->mv_size !=
+        sizeof row + ((size_t)row.n[0] + row.n[1] + row.n[2]) * sizeof(struct sighting))
+        return false;
+    e = ledger_open(v->ledger, &network, true, v->now);
+    read_windows(v, e, &row, (const uint8_t *)value->mv_data + sizeof row);
+    for (int i = 0; i < 2; i++) {
+        struct ledger_hold h = {.action = row.hold[i].action,
+                                .by = row.hold[i].by,
+                                .repeats = row.hold[i].repeats,
+                                .is_on = (row.hold[i].flags & ROW_IS_ON) != 0,
+                                .is_monitor = (row.hold[i].flags & ROW_IS_MONITOR) != 0};
+        if (row.hold[i].until_s == 0)
+            continue;
+        h.until_s = end_from_wall(v, row.hold[i].until_s);
+        ledger_hold(v->ledger, e, i == 1, &h);
+    }
+    ledger_close(v->ledger, e);
+    return true;
+}
+
+/* Loading. */
+
+static bool
+read_fact(struct memo_table *t, const struct state_view *v, const MDB_val *key,
+          const MDB_val *value)
+{
+    struct hash128 hash;
+    struct fact fact;
+    struct memo *m;
+    uint32_t until_s;
+
+    if (key->mv_size != sizeof hash || value->mv_size != sizeof fact)
+        return false;
+    memcpy(&hash, key->mv_data, sizeof hash);
+    memcpy(&fact, value->mv_data, sizeof fact);
+    until_s = end_from_wall(v, fact.until_s);
+    memo_lock(t);
+    m = memo_put(t, hash, until_s, fact.value);
+    if (m != NULL) {
+        m->is_saved = true;
+        m->is_dirty = false;
+        if (until_s <= v->now.s)
+            memo_drop(t, m);
+    }
+    memo_unlock(t);
+    return true;
+}
+
+static int
+load_table(MDB_txn *txn, const struct state *s, int db, const struct state_view *v)
+{
+    struct memo_table *facts = db == DB_MARKS ? v->marks : v->deliveries;
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    int rc = mdb_cursor_open(txn, s->db[db], &cursor);
+
+    if (rc != 0)
+        return rc;
+    while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+        bool is_good =
+            db == DB_LEDGER ? read_row(v, &key, &value) : read_fact(facts, v, &key, &value);
+        if (!is_good) {
+            mdb_cursor_close(cursor);
+            return MDB_CORRUPTED;
+        }
+    }
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static void
+visit_nothing(void *arg, struct ledger_entry *e)
+{
+    (void)arg;
+    (void)e;
+}
+
+static void
+mark_all_dirty(struct memo_table *t)
+{
+    struct memo *m;
+
+    memo_lock(t);
+    for (size_t i = 0; (m = memo_at(t, i)) != NULL; i++)
+        if (m->until_s != 0 && m->until_s != MEMO_PINNED)
+            (void)memo_put(t, m->key, m->until_s, m->value);
+    memo_unlock(t);
+}
+
+static void
+mark_everything_dirty(const struct state_view *v)
+{
+    ledger_mark_all_dirty(v->ledger);
+    mark_all_dirty(v->marks);
+    mark_all_dirty(v->deliveries);
+}
+
+int
+state_load(struct state *s, const struct state_view *v, struct err *e)
+{
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+
+    if (rc == 0) {
+        for (int db = DB_LEDGER; db < DB_COUNT && rc == 0; db++)
+            rc = load_table(txn, s, db, v);
+        mdb_txn_abort(txn);
+    }
+    if (rc == 0) {
+        while (ledger_walk_dirty(v->ledger, SIZE_MAX, visit_nothing, NULL) > 0)
+            ;
+        return 0;
+    }
+    if (is_damage(rc))
+        rc = set_aside(s, rc);
+    if (rc == 0) {
+        /* What could be read goes into the new file. */
+        mark_everything_dirty(v);
+        return 0;
+    }
+    return fail(e, rc, "cannot read", s->path);
+}
+
+/* Saving. */
+
+/* Rows copied out of the ledger, one behind the other: network, length, octets. */
+struct batch {
+    const struct state_view *v;
+    uint8_t *octets;
+    size_t n, capacity;
+    bool is_failed;
+};
+
+static void
+gather(void *arg, struct ledger_entry *e)
+{
+    struct batch *b = arg;
+    uint32_t length;
+
+    if (b->n + sizeof e->network + sizeof length + ROW_MAX > b->capacity) {
+        size_t capacity = 2 * b->capacity + 64 * ROW_MAX;
+        uint8_t *octets = realloc(b->octets, capacity);
+        if (octets == NULL) {
+            b->is_failed = true;
+            return;
+        }
+        b->octets = octets;
+        b->capacity = capacity;
+    }
+    memcpy(b->octets + b->n, &e->network, sizeof e->network);
+    b->n += sizeof e->network;
+    length = (uint32_t)write_row(b->v, e, b->octets + b->n + sizeof length);
+    memcpy(b->octets + b->n, &length, sizeof length);
+    b->n += sizeof length + length;
+}
+
+static int
+put_or_delete(MDB_txn *txn, MDB_dbi db, MDB_val key, MDB_val value, bool is_deleted)
+{
+    int rc = is_deleted ? mdb_del(txn, db, &key, NULL) : mdb_put(txn, db, &key, &value, 0);
+
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static int
+put_rows(const struct state *s, MDB_txn *txn, const struct batch *b)
+{
+    int rc = b->is_failed ? ENOMEM : 0;
+
+    for (size_t at = 0; at < b->n && rc == 0;) {
+        MDB_val key = {sizeof(struct network), b->octets + at}, value;
+        struct row row;
+        uint32_t length;
+        at += key.mv_size;
+        memcpy(&length, b->octets + at, sizeof length);
+        at += sizeof length;
+        value = (MDB_val){length, b->octets + at};
+        memcpy(&row, value.mv_data, sizeof row);
+        at += length;
+        rc = put_or_delete(txn, s->db[DB_LEDGER], key, value, is_empty_row(&row));
+    }
+    return rc;
+}
+
+/* Rows whose entry is gone (swept, or pushed out) go some at a time: at least twice as many are
+ * looked at as can have been added. */
+static int
+sweep_rows(struct state *s, MDB_txn *txn, const struct state_view *v, size_t written)
+{
+    MDB_val key = {sizeof s->swept, &s->swept}, value;
+    struct network network = {0};
+    MDB_cursor *cursor;
+    int rc = mdb_cursor_open(txn, s->db[DB_LEDGER], &cursor);
+
+    if (rc != 0)
+        return rc;
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    for (size_t i = 0; rc == 0 && i < GARBAGE_AT_ONCE + 2 * written; i++) {
+        struct ledger_entry *e;
+        memcpy(&network, key.mv_data, sizeof network);
+        e = ledger_open(v->ledger, &network, false, v->now);
+        if (e != NULL)
+            ledger_close(v->ledger, e);
+        else
+            rc = mdb_cursor_del(cursor, 0);
+        if (rc == 0)
+            rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
+    }
+    mdb_cursor_close(cursor);
+    s->swept = rc == MDB_NOTFOUND ? (struct network){0} : network;
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static int
+put_facts(const struct state *s, MDB_txn *txn, int db, struct memo_table *t,
+          const struct state_view *v)
+{
+    struct memo *m = NULL;
+    size_t i = 0;
+    int rc = 0;
+
+    memo_lock(t);
+    if (!memo_is_dirty(t)) {
+        memo_unlock(t);
+        return 0;
+    }
+    memo_set_clean(t);
+    memo_unlock(t);
+    do {
+        struct memo changed[PLACES_A_LOCK];
+        size_t n = 0;
+        memo_lock(t);
+        for (size_t end = i + PLACES_A_LOCK; i < end && (m = memo_at(t, i)) != NULL; i++) {
+            bool is_kept = m->until_s != MEMO_PINNED && m->until_s > v->now.s;
+            if (!m->is_dirty)
+                continue;
+            changed[n] = *m;
+            changed[n++].is_saved = is_kept;
+            m->is_dirty = false;
+            m->is_saved = is_kept;
+            if (m->until_s <= v->now.s)
+                m->until_s = 0;
+        }
+        memo_unlock(t);
+        for (size_t k = 0; k < n && rc == 0; k++) {
+            struct fact fact = {to_wall(v, changed[k].until_s), changed[k].value};
+            MDB_val key = {sizeof changed[k].key, &changed[k].key}, value = {sizeof fact, &fact};
+            rc = put_or_delete(txn, s->db[db], key, value, !changed[k].is_saved);
+        }
+    } while (m != NULL && rc == 0);
+    return rc;
+}
+
+static int
+grow_map(const struct state *s)
+{
+    MDB_envinfo info;
+    MDB_stat pages;
+    int rc = mdb_env_info(s->env, &info);
+
+    if (rc == 0)
+        rc = mdb_env_stat(s->env, &pages);
+    if (rc == 0 && (info.me_last_pgno + 1) * pages.ms_psize > info.me_mapsize / 2)
+        rc = mdb_env_set_mapsize(s->env, 2 * info.me_mapsize);
+    return rc;
+}
+
+static int
+save(struct state *s, const struct state_view *v, struct batch *b, size_t n)
+{
+    MDB_txn *txn;
+    size_t written = 0;
+    int rc = grow_map(s);
+
+    if (rc == 0)
+        rc = mdb_txn_begin(s->env, NULL, 0, &txn);
+    if (rc != 0)
+        return rc;
+    for (unsigned i = 0; rc == 0 && n > 0 && i < BATCHES; i++) {
+        rc = put_rows(s, txn, b);
+        written += n;
+        b->n = 0;
+        n = i + 1 < BATCHES ? ledger_walk_dirty(v->ledger, BATCH, gather, b) : 0;
+    }
+    if (rc == 0)
+        rc = put_facts(s, txn, DB_MARKS, v->marks, v);
+    if (rc == 0)
+        rc = put_facts(s, txn, DB_DELIVERIES, v->deliveries, v);
+    if (rc == 0)
+        rc = sweep_rows(s, txn, v, written);
+    if (rc == 0)
+        return mdb_txn_commit(txn);
+    mdb_txn_abort(txn);
+    return rc;
+}
+
+static bool
+has_changed(struct memo_table *t)
+{
+    bool is_dirty;
+
+    memo_lock(t);
+    is_dirty = memo_is_dirty(t);
+    memo_unlock(t);
+    return is_dirty;
+}
+
+int
+state_save(struct state *s, const struct state_view *v, struct err *e)
+{
+    struct batch b = {.v = v};
+    size_t n = ledger_walk_dirty(v->ledger, BATCH, gather, &b);
+    int rc = 0;
+
+    if (n > 0 || has_changed(v->marks) || has_changed(v->deliveries))
+        rc = save(s, v, &b, n);
+    free(b.octets);
+    if (rc == 0)
+        return 0;
+    mark_everything_dirty(v);
+    return fail(e, rc, "cannot write", s->path);
+}

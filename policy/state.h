@@ -1,0 +1,36 @@
+#ifndef POLICY_STATE_H
+#define POLICY_STATE_H
+
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/siphash.h"
+#include "policy/ledger.h"
+#include "policy/memo.h"
+
+/* What policy keeps in state_dir: an LMDB file of its own, state_dir/policy.mdb.  One thread saves;
+ * a damaged file is set aside as policy.mdb.damaged, told in the log (event=ledger), and begun
+ * anew. */
+
+struct state;
+
+/* What there is to save and load, and the moment.  WALL_OFFSET turns policy's seconds into the wall
+ * clock's, in which everything is kept. */
+struct state_view {
+    struct ledger *ledger;
+    struct memo_table *marks, *deliveries;
+    int64_t wall_offset;
+    struct ledger_now now;
+};
+
+/* Open, or make, with DIR itself if its parent is there.  *KEY is the one that is kept, a fresh one
+ * in a fresh file. */
+struct state *state_open(const char *dir, struct siphash_key *key, struct err *e);
+void state_close(struct state **s);
+/* Into empty tables.  What is over is left out.  -1 with E set when no file can be had. */
+int state_load(struct state *s, const struct state_view *v, struct err *e);
+/* What changed since the last call, in one transaction on disk; nothing, if nothing did.  -1 with E
+ * set: all of it is tried again at the next call. */
+int state_save(struct state *s, const struct state_view *v, struct err *e);
+
+#endif
