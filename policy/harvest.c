@@ -6,7 +6,6 @@
 /* Counting, and what follows from it. */
 
 #define RATIO_SLACK 1e-9 /* 0.1 * 30 is more than 3 */
-#define REPEATS_MAX 31u
 
 static uint32_t
 hash_of(const struct policy *p, struct span address)
@@ -40,7 +39,7 @@ repeats_of(const struct ledger_hold *before, uint32_t now_s)
     if (before->until_s == 0 || elapsed_s(now_s, before->until_s) >= LEDGER_REPEAT_KEEP_S)
         return 0;
     /* What an operator did is no repetition. */
-    if (before->by == POLICY_BY_CONTROL || before->repeats == REPEATS_MAX)
+    if (before->by == POLICY_BY_CONTROL || before->repeats == LEDGER_REPEATS_MAX)
         return before->repeats;
     return (uint8_t)(before->repeats + 1);
 }

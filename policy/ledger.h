@@ -24,6 +24,8 @@
 #define LEDGER_REPEAT_KEEP_S                                                                       \
     (7u * 24 * 3600) /* a block's repetition is remembered so long after its end */
 
+#define LEDGER_REPEATS_MAX 31u /* more are not told apart */
+
 /* A block, past ones too: what doubling goes by. */
 struct ledger_hold {
     uint32_t until_s; /* 0: never was one */

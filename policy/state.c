@@ -10,12 +10,12 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
+#include "policy/state_row.h"
 
 #define VERSION         1u
 #define MAP_BYTES       ((size_t)64 << 20)
 #define BATCH           4096u /* entries copied before they are written */
 #define BATCHES         32u   /* in one save */
-#define ROW_MAX         (sizeof(struct row) + 3 * WINDOW_EXACT * sizeof(struct sighting))
 #define FILE_NAME       "policy.mdb"
 #define PLACES_A_LOCK   512u
 #define GARBAGE_AT_ONCE 1000u
@@ -30,26 +30,6 @@ struct state {
     struct siphash_key key;
     bool has_key;         /* it is in use */
     struct network swept; /* where the search for rows without an entry goes on */
-};
-
-/* The value of a network in DB_LEDGER: this, and then the sightings of each window.  Moments are
- * the wall clock's seconds. */
-struct row {
-    struct {
-        uint32_t until_s;
-        uint8_t action, by, repeats, flags;
-    } hold[2];
-    uint16_t n[3];
-    uint16_t reserved;
-};
-
-#define ROW_IS_ON      1u
-#define ROW_IS_MONITOR 2u
-
-/* The value of a fact in DB_MARKS and DB_DELIVERIES. */
-struct fact {
-    uint32_t until_s;
-    uint32_t value;
 };
 
 static int
@@ -177,7 +157,7 @@ set_aside(struct state *s, int damage)
     free(kept);
     if (rc != 0)
         return rc;
-    log_event(LOG_LEVEL_ERROR, "ledger", "state", "degraded", "host", s->path, "error",
+    log_event(LOG_LEVEL_ERROR, "ledger", "state", "degraded", "file", s->path, "error",
               mdb_strerror(damage), "action", "set aside, begun anew", NULL);
     return open_env(s);
 }
@@ -223,150 +203,7 @@ state_close(struct state **s)
     *s = NULL;
 }
 
-/* The two clocks.  A moment that lies in the future (the clock was put back) is now. */
-
-static uint32_t
-to_wall(const struct state_view *v, uint32_t s)
-{
-    return (uint32_t)(s + v->wall_offset);
-}
-
-static uint32_t
-end_from_wall(const struct state_view *v, uint32_t wall_s)
-{
-    int64_t s = (int64_t)wall_s - v->wall_offset;
-
-    return s < 1 ? 1 : (uint32_t)s;
-}
-
-static uint32_t
-past_from_wall(const struct state_view *v, uint32_t wall_s)
-{
-    uint32_t s = end_from_wall(v, wall_s);
-
-    return s < v->now.s ? s : v->now.s;
-}
-
-/* Ledger rows. */
-
-static size_t
-write_row(const struct state_view *v, const struct ledger_entry *e, uint8_t *out)
-{
-    const struct window *windows[3] = {&e->unknown[0], &e->unknown[1], &e->served};
-    struct row row = {0};
-    size_t length = sizeof row;
-
-    for (int i = 0; i < 2; i++) {
-        const struct ledger_hold *h = &e->hold[i];
-        row.hold[i].until_s = h->until_s == 0 ? 0 : to_wall(v, h->until_s);
-        row.hold[i].action = h->action;
-        row.hold[i].by = h->by;
-        row.hold[i].repeats = h->repeats;
-        row.hold[i].flags =
-            (uint8_t)((h->is_on ? ROW_IS_ON : 0) | (h->is_monitor ? ROW_IS_MONITOR : 0));
-    }
-    for (int w = 0; w < 3; w++) {
-        size_t n;
-        const struct sighting *seen = window_sightings(windows[w], &n);
-        row.n[w] = (uint16_t)n;
-        for (size_t i = 0; i < n; i++) {
-            struct sighting kept = {seen[i].hash, to_wall(v, seen[i].at_s)};
-            memcpy(out + length, &kept, sizeof kept);
-            length += sizeof kept;
-        }
-    }
-    memcpy(out, &row, sizeof row);
-    return length;
-}
-
-static bool
-is_empty_row(const struct row *row)
-{
-    return row->hold[0].until_s == 0 && row->hold[1].until_s == 0 && row->n[0] == 0 &&
-           row->n[1] == 0 && row->n[2] == 0;
-}
-
-static void
-read_windows(const struct state_view *v, struct ledger_entry *e, const struct row *row,
-             const uint8_t *in)
-{
-    struct window *windows[3] = {&e->unknown[0], &e->unknown[1], &e->served};
-
-    for (int w = 0; w < 3; w++) {
-        struct sighting seen[WINDOW_EXACT];
-        memcpy(seen, in, row->n[w] * sizeof *seen);
-        in += row->n[w] * sizeof *seen;
-        for (uint16_t i = 0; i < row->n[w]; i++)
-            seen[i].at_s = past_from_wall(v, seen[i].at_s);
-        ledger_restore(v->ledger, e, windows[w], seen, row->n[w], v->now);
-    }
-}
-
-/* False if it is no row. */
-static bool
-read_row(const struct state_view *v, const MDB_val *key, const MDB_val *value)
-{
-    struct network network;
-    struct ledger_entry *e;
-    struct row row;
-
-    if (key->mv_size != sizeof network || value->mv_size < sizeof row)
-        return false;
-    memcpy(&network, key->mv_data, sizeof network);
-    memcpy(&row, value->mv_data, sizeof row);
-    if ((network.base.family != 4 && network.base.family != 6) ||
-        network.prefix > (network.base.family == 4 ? 32 : 128))
-        return false;
-    for (int w = 0; w < 3; w++)
-        if (row.n[w] > WINDOW_EXACT)
-            return false;
-    if (value->mv_size !=
-        sizeof row + ((size_t)row.n[0] + row.n[1] + row.n[2]) * sizeof(struct sighting))
-        return false;
-    e = ledger_open(v->ledger, &network, true, v->now);
-    read_windows(v, e, &row, (const uint8_t *)value->mv_data + sizeof row);
-    for (int i = 0; i < 2; i++) {
-        struct ledger_hold h = {.action = row.hold[i].action,
-                                .by = row.hold[i].by,
-                                .repeats = row.hold[i].repeats,
-                                .is_on = (row.hold[i].flags & ROW_IS_ON) != 0,
-                                .is_monitor = (row.hold[i].flags & ROW_IS_MONITOR) != 0};
-        if (row.hold[i].until_s == 0)
-            continue;
-        h.until_s = end_from_wall(v, row.hold[i].until_s);
-        ledger_hold(v->ledger, e, i == 1, &h);
-    }
-    ledger_close(v->ledger, e);
-    return true;
-}
-
 /* Loading. */
-
-static bool
-read_fact(struct memo_table *t, const struct state_view *v, const MDB_val *key,
-          const MDB_val *value)
-{
-    struct hash128 hash;
-    struct fact fact;
-    struct memo *m;
-    uint32_t until_s;
-
-    if (key->mv_size != sizeof hash || value->mv_size != sizeof fact)
-        return false;
-    memcpy(&hash, key->mv_data, sizeof hash);
-    memcpy(&fact, value->mv_data, sizeof fact);
-    until_s = end_from_wall(v, fact.until_s);
-    memo_lock(t);
-    m = memo_put(t, hash, until_s, fact.value);
-    if (m != NULL) {
-        m->is_saved = true;
-        m->is_dirty = false;
-        if (until_s <= v->now.s)
-            memo_drop(t, m);
-    }
-    memo_unlock(t);
-    return true;
-}
 
 static int
 load_table(MDB_txn *txn, const struct state *s, int db, const struct state_view *v)
@@ -379,8 +216,10 @@ load_table(MDB_txn *txn, const struct state *s, int db, const struct state_view 
     if (rc != 0)
         return rc;
     while ((rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+        struct span k = span_of(key.mv_data, key.mv_size),
+                    row = span_of(value.mv_data, value.mv_size);
         bool is_good =
-            db == DB_LEDGER ? read_row(v, &key, &value) : read_fact(facts, v, &key, &value);
+            db == DB_LEDGER ? state_row_read(v, k, row) : state_fact_read(v, facts, k, row);
         if (!is_good) {
             mdb_cursor_close(cursor);
             return MDB_CORRUPTED;
@@ -459,8 +298,8 @@ gather(void *arg, struct ledger_entry *e)
     struct batch *b = arg;
     uint32_t length;
 
-    if (b->n + sizeof e->network + sizeof length + ROW_MAX > b->capacity) {
-        size_t capacity = 2 * b->capacity + 64 * ROW_MAX;
+    if (b->n + sizeof e->network + sizeof length + STATE_ROW_MAX > b->capacity) {
+        size_t capacity = 2 * b->capacity + 64 * STATE_ROW_MAX;
         uint8_t *octets = realloc(b->octets, capacity);
         if (octets == NULL) {
             b->is_failed = true;
@@ -471,7 +310,7 @@ gather(void *arg, struct ledger_entry *e)
     }
     memcpy(b->octets + b->n, &e->network, sizeof e->network);
     b->n += sizeof e->network;
-    length = (uint32_t)write_row(b->v, e, b->octets + b->n + sizeof length);
+    length = (uint32_t)state_row_write(b->v, e, b->octets + b->n + sizeof length);
     memcpy(b->octets + b->n, &length, sizeof length);
     b->n += sizeof length + length;
 }
@@ -491,7 +330,7 @@ put_rows(const struct state *s, MDB_txn *txn, const struct batch *b)
 
     for (size_t at = 0; at < b->n && rc == 0;) {
         MDB_val key = {sizeof(struct network), b->octets + at}, value;
-        struct row row;
+        struct state_row row;
         uint32_t length;
         at += key.mv_size;
         memcpy(&length, b->octets + at, sizeof length);
@@ -499,7 +338,7 @@ put_rows(const struct state *s, MDB_txn *txn, const struct batch *b)
         value = (MDB_val){length, b->octets + at};
         memcpy(&row, value.mv_data, sizeof row);
         at += length;
-        rc = put_or_delete(txn, s->db[DB_LEDGER], key, value, is_empty_row(&row));
+        rc = put_or_delete(txn, s->db[DB_LEDGER], key, value, state_row_is_empty(&row));
     }
     return rc;
 }
@@ -565,7 +404,7 @@ put_facts(const struct state *s, MDB_txn *txn, int db, struct memo_table *t,
         }
         memo_unlock(t);
         for (size_t k = 0; k < n && rc == 0; k++) {
-            struct fact fact = {to_wall(v, changed[k].until_s), changed[k].value};
+            struct state_fact fact = state_fact_of(v, &changed[k]);
             MDB_val key = {sizeof changed[k].key, &changed[k].key}, value = {sizeof fact, &fact};
             rc = put_or_delete(txn, s->db[db], key, value, !changed[k].is_saved);
         }
