@@ -21,7 +21,8 @@ struct state_row {
     uint16_t reserved;
 };
 
-#define STATE_ROW_MAX (sizeof(struct state_row) + 3 * WINDOW_EXACT * sizeof(struct sighting))
+#define STATE_ROW_MAX                                                                              \
+    (sizeof(struct state_row) + (size_t)3 * WINDOW_EXACT * sizeof(struct sighting))
 
 /* The value of a mark or a delivery. */
 struct state_fact {
