@@ -20,9 +20,8 @@
 #include "base/span.h"
 #include "proxy/ops/control.h"
 #include "proxy/ops/control_explain.h"
+#include "proxy/ops/control_help.h"
 #include "proxy/ops/control_show.h"
-
-#define DEFAULT_SOCKET "/run/postern/control.sock"
 
 enum { EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_NO_DAEMON = 3 };
 
@@ -31,68 +30,6 @@ struct ctl {
     bool is_json;
     FILE *in, *out; /* the connection, once there is one */
 };
-
-static void
-print_help(void)
-{
-    puts("usage: posternctl [-s SOCKET] [--json] COMMAND [ARGUMENT...]\n\ncommands:");
-    for (size_t i = 0; i < CONTROL_COUNT; i++) {
-        const struct control_command *c = &control_commands[i];
-        char head[64];
-        snprintf(head, sizeof head, "%s %s", c->name, c->arguments);
-        printf("  %-50s %s\n", head, c->help);
-    }
-    puts("\noptions:\n"
-         "  -s, --socket SOCKET   the daemon's control socket (" DEFAULT_SOCKET ")\n"
-         "  -j, --json            print the daemon's answer as it is, one JSON object a line\n"
-         "      --completion      print completions for bash\n"
-         "  -h, --help            this\n"
-         "  -V, --version         the version\n"
-         "\nExit status: 0 done, 1 the daemon said no, 2 usage, 3 no daemon.");
-}
-
-/* For bash's complete: the table as a case statement. */
-static void
-print_completion(void)
-{
-    printf("# bash completion for posternctl; made by posternctl --completion\n"
-           "_posternctl()\n{\n"
-           "    local cur=${COMP_WORDS[COMP_CWORD]} command='' i word words=''\n"
-           "    COMPREPLY=()\n"
-           "    for ((i = 1; i < COMP_CWORD; i++)); do\n"
-           "        word=${COMP_WORDS[i]}\n"
-           "        case $word in\n"
-           "        -s | --socket) ((i++)) ;;\n"
-           "        -*) ;;\n"
-           "        *) command=$word && break ;;\n"
-           "        esac\n"
-           "    done\n"
-           "    case ${COMP_WORDS[COMP_CWORD - 1]} in\n"
-           "    -s | --socket)\n"
-           "        mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")\n"
-           "        return\n"
-           "        ;;\n"
-           "    esac\n"
-           "    if [[ -z $command ]]; then\n"
-           "        words=\"");
-    for (size_t i = 0; i < CONTROL_COUNT; i++)
-        printf("%s ", control_commands[i].name);
-    printf("--socket --json --help --version\"\n"
-           "    elif ((i == COMP_CWORD - 1)); then\n"
-           "        case $command in\n");
-    for (size_t i = 0; i < CONTROL_COUNT; i++) {
-        if (*control_commands[i].choices)
-            printf("        %s) words=\"%s\" ;;\n", control_commands[i].name,
-                   control_commands[i].choices);
-    }
-    printf("        esac\n"
-           "    elif [[ $command == directory && ${COMP_WORDS[COMP_CWORD - 1]} == sync ]]; then\n"
-           "        words=--force\n"
-           "    fi\n"
-           "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
-           "}\n"
-           "complete -F _posternctl posternctl\n");
-}
 
 static int
 usage(const char *text, const char *what)
@@ -297,7 +234,7 @@ main(int argc, char **argv)
         {"socket", required_argument, NULL, 's'}, {"json", no_argument, NULL, 'j'},
         {"completion", no_argument, NULL, 'c'},   {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0}};
-    struct ctl ctl = {.socket = DEFAULT_SOCKET};
+    struct ctl ctl = {.socket = CONTROL_DEFAULT_SOCKET};
     int c;
     while ((c = getopt_long(argc, argv, "+s:jhV", options, NULL)) != -1) {
         switch (c) {
@@ -308,10 +245,10 @@ main(int argc, char **argv)
             ctl.is_json = true;
             break;
         case 'c':
-            print_completion();
+            control_completion(stdout);
             return 0;
         case 'h':
-            print_help();
+            control_help(stdout);
             return 0;
         case 'V':
             puts("posternctl " POSTERN_VERSION);

@@ -331,28 +331,44 @@ control_show_top(const json_t *a, const json_t *before, int64_t elapsed_ms, unsi
     show_clients(json_object_get(a, "clients"), rows > used ? rows - used : 0, out);
 }
 
+static void
+show_value(const char *name, const json_t *value, FILE *out)
+{
+    if (json_is_string(value)) {
+        line(out, name, json_string_value(value));
+    } else if (json_is_boolean(value)) {
+        line(out, name, json_is_true(value) ? "yes" : "no");
+    } else if (!json_is_null(value)) {
+        char *text = json_dumps(value, JSON_ENCODE_ANY);
+        line(out, name, text ? text : "");
+        free(text);
+    }
+}
+
 /* An answer of a few names and values, also nested ones. */
 static void
 show_pairs(json_t *object, const char *indent, FILE *out)
 {
     const char *key;
-    json_t *value;
+    json_t *value, *item;
+    size_t i;
     json_object_foreach(object, key, value)
     {
-        char *shown = json_is_string(value) ? NULL : json_dumps(value, JSON_ENCODE_ANY);
         char name[64];
         snprintf(name, sizeof name, "%s%s", indent, key);
-        if (strcmp(key, "ok") == 0 || json_is_null(value)) {
-            /* says nothing */
-        } else if (json_is_object(value)) {
+        if (strcmp(key, "ok") == 0)
+            continue;
+        if (json_is_object(value)) {
             fprintf(out, "%s\n", name);
             show_pairs(value, "  ", out);
-        } else if (json_is_boolean(value)) {
-            line(out, name, json_is_true(value) ? "yes" : "no");
+        } else if (json_is_array(value)) {
+            json_array_foreach(value, i, item)
+            {
+                show_value(i ? "" : name, item, out);
+            }
         } else {
-            line(out, name, shown ? shown : json_string_value(value));
+            show_value(name, value, out);
         }
-        free(shown);
     }
 }
 

@@ -116,6 +116,8 @@ static void
 on_written(struct bufferevent *bev, void *arg)
 {
     struct http_client *c = arg;
+    if (!c->is_answered) /* libevent also says so when writing is enabled */
+        return;
     if (c->is_eof)
         client_free(c);
     else

@@ -222,6 +222,21 @@ harvests(const struct metrics_counts *c)
     return o;
 }
 
+/* The refusals that were given, by what explains them. */
+static json_t *
+codes(const struct metrics_counts *c)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < METRICS_CODES; i++) {
+        if (!c->codes[i])
+            continue;
+        json_t *one = with(json_object(), "code", json_string(status_code_at(i)->code));
+        one = with(one, "title", json_string(status_code_at(i)->title));
+        list = also(list, with(one, "count", number(c->codes[i])));
+    }
+    return list;
+}
+
 static json_t *
 ledger(const struct status *s)
 {
@@ -246,6 +261,7 @@ status_json(const struct status *s)
     o = with(o, "recipients", recipients(&s->counts));
     o = with(o, "messages", messages(&s->counts));
     o = with(o, "harvests", harvests(&s->counts));
+    o = with(o, "codes", codes(&s->counts));
     o = with(o, "clients", suspects(s));
     o = with(o, "block_count", json_integer(s->policy.blocks));
     o = with(o, "blocks", status_json_blocks(s, STATUS_JSON_BLOCKS));
