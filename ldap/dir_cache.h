@@ -1,0 +1,39 @@
+#ifndef LDAP_DIR_CACHE_H
+#define LDAP_DIR_CACHE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/span.h"
+#include "ldap/dir_verdict.h"
+
+/* Verdicts by key, bounded, shared by all threads: each key belongs to one of several shards, with
+ * a lock that is held for a look-up and no longer.  Times are clock_ms's. */
+
+struct dir_cache;
+
+struct dir_cache_limits {
+    size_t entries; /* 0: nothing is kept */
+    int64_t positive_ms, negative_ms;
+    int64_t stale_ms; /* a positive verdict serves this long if nobody can be asked */
+};
+
+enum dir_cache_age { DIR_CACHE_NONE, DIR_CACHE_STALE, DIR_CACHE_FRESH };
+
+/* NULL when memory is out. */
+struct dir_cache *dir_cache_new(const struct dir_cache_limits *limits);
+void dir_cache_free(struct dir_cache **c);
+/* *V and how old it is in *AGE_MS, unless DIR_CACHE_NONE.  Only FOUND is ever stale. */
+enum dir_cache_age dir_cache_get(struct dir_cache *c, struct span key, int64_t now_ms,
+                                 struct dir_verdict *v, int64_t *age_ms);
+/* FOUND and ABSENT are kept, in place of what was there.  Where room lacks the least lately used
+ * goes, and of the absent before the found, so that a flood of guesses does not push out the known.
+ */
+void dir_cache_put(struct dir_cache *c, struct span key, int64_t now_ms,
+                   const struct dir_verdict *v);
+/* Drop ADDRESS, with every sender; false if there was nothing. */
+bool dir_cache_forget(struct dir_cache *c, struct span address);
+size_t dir_cache_count(struct dir_cache *c);
+
+#endif

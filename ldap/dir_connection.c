@@ -1,0 +1,347 @@
+#define _POSIX_C_SOURCE 200809L
+#include "ldap/dir_connection.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/time.h>
+
+#include "base/clock.h"
+#include "ldap/dir_link.h"
+#include "ldap/dir_query.h"
+#include "ldap/dir_result.h"
+
+/* Searches at once over a connection: enough to hide the round trip; OpenLDAP closes an anonymous
+ * connection with over 100 of them. */
+#define FLIGHTS_MAX 64
+
+#define IDLE_MAX_MS (10 * 60 * 1000) /* Active Directory cuts at 15 minutes */
+#define ENTRIES_MAX 20               /* of one search: one is right, two are a mistake */
+
+/* LDAP_SERVER_DOMAIN_SCOPE_OID: no references to other partitions. */
+static LDAPControl domain_scope = {.ldctl_oid = (char[]){"1.2.840.113556.1.4.1339"}};
+static LDAPControl *no_references[] = {&domain_scope, NULL};
+
+struct flight {
+    struct dir_job *job;
+    struct dir_query *query;
+    int id; /* of the message */
+    int64_t sent_ms;
+};
+
+struct dir_connection {
+    struct dir_pool *pool;
+    size_t who;
+    const struct dir_plan *plan;
+    int wake;
+    pthread_t thread;
+    struct dir_link link;
+    size_t uri;
+    bool has_answered; /* a search, since it was opened */
+    int64_t heard_ms;  /* when something last came */
+    size_t n_flights;
+    struct flight flights[FLIGHTS_MAX];
+};
+
+/* The link is gone. */
+static void
+lose(struct dir_connection *c, const char *why)
+{
+    bool has_answered = c->has_answered;
+
+    dir_link_close(&c->link);
+    dir_pool_closed(c->pool, c->who);
+    /* A server that takes connections and answers nothing is as good as down. */
+    if (!has_answered && why) {
+        dir_pool_server(c->pool, c->uri, why);
+        dir_pool_failed(c->pool, c->who, false);
+    }
+    while (c->n_flights > 0) {
+        struct flight *f = &c->flights[--c->n_flights];
+
+        dir_query_free(&f->query);
+        dir_pool_give_back(c->pool, c->who, f->job);
+    }
+}
+
+static void
+land(struct dir_connection *c, struct flight *f, const struct dir_verdict *v)
+{
+    struct dir_detail *detail = dir_query_take_detail(f->query);
+
+    if (detail) {
+        span_copy(detail->server, sizeof detail->server, span_str(c->plan->conf->uri.v[c->uri]));
+        span_copy(detail->directory, sizeof detail->directory, span_str(c->plan->conf->name));
+    }
+    dir_pool_done(c->pool, c->who, f->job, v, detail);
+    dir_query_free(&f->query);
+    *f = c->flights[--c->n_flights];
+}
+
+/* Send the next search of F, or give its answer.  False: the link is lost. */
+static bool
+advance(struct dir_connection *c, struct flight *f)
+{
+    const struct settings_directory *conf = c->plan->conf;
+    struct timeval limit = {.tv_sec = (time_t)(conf->timeout + 999) / 1000};
+    struct dir_search s;
+
+    if (!dir_query_search(f->query, &s)) {
+        land(c, f, dir_query_verdict(f->query));
+        return true;
+    }
+    f->sent_ms = clock_ms();
+    return ldap_search_ext(c->link.ld, s.base, s.scope, s.filter, s.attributes, 0,
+                           c->plan->is_ad ? no_references : NULL, NULL, &limit, ENTRIES_MAX,
+                           &f->id) == LDAP_SUCCESS;
+}
+
+static bool
+take_jobs(struct dir_connection *c)
+{
+    struct dir_job *job;
+
+    while (c->n_flights < FLIGHTS_MAX &&
+           (job = dir_pool_take(c->pool, c->who, clock_ms())) != NULL) {
+        static const struct dir_verdict unavailable = {.status = DIR_UNAVAILABLE};
+        struct flight *f = &c->flights[c->n_flights];
+
+        *f = (struct flight){.job = job};
+        f->query = dir_query_new(c->plan, span_of(job->key, job->n), job->with_detail);
+        if (!f->query) {
+            dir_pool_done(c->pool, c->who, job, &unavailable, NULL);
+            continue;
+        }
+        c->n_flights++;
+        if (!advance(c, f))
+            return false;
+    }
+    return true;
+}
+
+static bool
+take_end(struct dir_connection *c, struct flight *f, LDAPMessage *m)
+{
+    int code = LDAP_OTHER;
+    char *words = NULL;
+    struct err e = {.kind = ERR_NONE};
+
+    if (ldap_parse_result(c->link.ld, m, &code, NULL, &words, NULL, NULL, 0) != LDAP_SUCCESS)
+        code = LDAP_DECODING_ERROR;
+    switch (dir_result_outcome(code)) {
+    case DIR_OUTCOME_LOST:
+        ldap_memfree(words);
+        return false;
+    case DIR_OUTCOME_FAILED:
+        err_set(&e, ERR_LDAP, "search: %s%s%s", ldap_err2string(code), words && *words ? ": " : "",
+                words ? words : "");
+        break;
+    case DIR_OUTCOME_PARTIAL:
+    case DIR_OUTCOME_COMPLETE:
+        break;
+    }
+    ldap_memfree(words);
+    c->has_answered = true;
+    dir_query_end(f->query, code);
+    if (e.kind == ERR_NONE || dir_query_verdict(f->query)->status == DIR_UNAVAILABLE)
+        dir_pool_search_state(c->pool, c->uri, e.kind == ERR_NONE ? NULL : e.text);
+    return advance(c, f);
+}
+
+static bool
+take_message(struct dir_connection *c, LDAPMessage *m)
+{
+    int id = ldap_msgid(m);
+    struct flight *f = c->flights;
+
+    while (f < c->flights + c->n_flights && f->id != id)
+        f++;
+    if (f == c->flights + c->n_flights)
+        return id != 0; /* an abandoned one; or 0, the notice of disconnection (RFC 4511 4.4.1) */
+    switch (ldap_msgtype(m)) {
+    case LDAP_RES_SEARCH_ENTRY:
+        dir_query_entry(f->query, c->link.ld, m);
+        return true;
+    case LDAP_RES_SEARCH_REFERENCE:
+        dir_query_reference(f->query);
+        return true;
+    case LDAP_RES_SEARCH_RESULT:
+        return take_end(c, f, m);
+    default:
+        return true;
+    }
+}
+
+/* With TLS several messages may wait within libldap, and no descriptor tells: until there is none.
+ */
+static bool
+take_messages(struct dir_connection *c)
+{
+    for (;;) {
+        struct timeval zero = {.tv_sec = 0};
+        LDAPMessage *m = NULL;
+        int rc = ldap_result(c->link.ld, LDAP_RES_ANY, LDAP_MSG_ONE, &zero, &m);
+        bool is_fine;
+
+        if (rc == 0)
+            return true;
+        if (rc < 0)
+            return false;
+        c->heard_ms = clock_ms();
+        is_fine = take_message(c, m);
+        ldap_msgfree(m);
+        if (!is_fine)
+            return false;
+    }
+}
+
+/* Give up searches that got no answer in time; false if nothing at all has come since. */
+static bool
+expire(struct dir_connection *c, int64_t now_ms)
+{
+    static const struct dir_verdict unavailable = {.status = DIR_UNAVAILABLE};
+
+    for (size_t i = c->n_flights; i > 0; i--) {
+        struct flight *f = &c->flights[i - 1];
+
+        if (now_ms - f->sent_ms < c->plan->conf->timeout)
+            continue;
+        if (c->heard_ms < f->sent_ms)
+            return false;
+        ldap_abandon_ext(c->link.ld, f->id, NULL, NULL);
+        land(c, f, &unavailable);
+    }
+    return true;
+}
+
+static int64_t
+next_ms(const struct dir_connection *c)
+{
+    int64_t next = c->heard_ms + IDLE_MAX_MS;
+
+    for (size_t i = 0; i < c->n_flights; i++)
+        if (c->flights[i].sent_ms + c->plan->conf->timeout < next)
+            next = c->flights[i].sent_ms + c->plan->conf->timeout;
+    return next;
+}
+
+/* Until something happens, or UNTIL_MS. */
+static void
+wait_for(struct dir_connection *c, int fd, int64_t until_ms)
+{
+    struct pollfd fds[2] = {{.fd = c->wake, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+    int64_t now_ms = clock_ms();
+    int64_t ms = until_ms == INT64_MAX ? -1 : until_ms <= now_ms ? 0 : until_ms - now_ms;
+
+    poll(fds, fd < 0 ? 1 : 2, ms > 60000 ? 60000 : (int)ms);
+}
+
+/* One turn with an open link. */
+static void
+serve(struct dir_connection *c)
+{
+    const int64_t timeout_ms = c->plan->conf->timeout;
+    bool is_fine;
+    int fd = -1;
+
+    dir_guard_arm(&c->link.guard, clock_ms() + timeout_ms);
+    is_fine = take_messages(c) && take_jobs(c);
+    dir_guard_disarm(&c->link.guard);
+    if (!is_fine) {
+        lose(c, "the connection was lost");
+    } else if (!expire(c, clock_ms())) {
+        c->has_answered = false;
+        lose(c, "no answer within the timeout");
+    } else if (c->n_flights == 0 &&
+               (clock_ms() - c->heard_ms >= IDLE_MAX_MS || dir_pool_goes_home(c->pool, c->uri))) {
+        lose(c, NULL);
+    } else if (ldap_get_option(c->link.ld, LDAP_OPT_DESC, &fd) == LDAP_OPT_SUCCESS) {
+        wait_for(c, fd, next_ms(c));
+    }
+}
+
+static void
+open_any(struct dir_connection *c)
+{
+    const struct str_list *uris = &c->plan->conf->uri;
+
+    for (size_t i = 0; i < uris->n; i++) {
+        struct err e;
+        enum dir_link_result result = dir_link_open(&c->link, c->plan, i, &e);
+
+        dir_pool_server(c->pool, i, result == DIR_LINK_OK ? NULL : e.text);
+        if (result == DIR_LINK_OK) {
+            c->uri = i;
+            c->has_answered = false;
+            c->heard_ms = clock_ms();
+            dir_pool_opened(c->pool, c->who);
+            return;
+        }
+        if (result == DIR_LINK_REFUSED) {
+            dir_pool_failed(c->pool, c->who, true);
+            return;
+        }
+    }
+    dir_pool_failed(c->pool, c->who, false);
+}
+
+static void *
+run(void *arg)
+{
+    struct dir_connection *c = arg;
+
+    while (dir_pool_woken(c->pool, c->who) != DIR_POOL_END_NOW) {
+        int64_t until_ms;
+
+        if (c->link.ld)
+            serve(c);
+        else if (dir_pool_may_try(c->pool, c->who, clock_ms(), &until_ms))
+            open_any(c);
+        else
+            wait_for(c, -1, until_ms);
+    }
+    if (c->link.ld)
+        lose(c, NULL);
+    dir_pool_ended(c->pool);
+    return NULL;
+}
+
+struct dir_connection *
+dir_connection_new(struct dir_pool *pool, size_t who, const struct dir_plan *plan,
+                   struct dir_watchdog *w, int wake, struct err *e)
+{
+    struct dir_connection *c = calloc(1, sizeof *c);
+    sigset_t all, before;
+    int rc;
+
+    if (!c) {
+        err_set(e, ERR_SYSTEM, "out of memory");
+        return NULL;
+    }
+    c->pool = pool;
+    c->who = who;
+    c->plan = plan;
+    c->wake = wake;
+    dir_link_init(&c->link, w);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    rc = pthread_create(&c->thread, NULL, run, c);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0) {
+        err_errno(e, ERR_SYSTEM, rc, "a thread");
+        free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void
+dir_connection_free(struct dir_connection **c)
+{
+    if (!*c)
+        return;
+    pthread_join((*c)->thread, NULL);
+    free(*c);
+    *c = NULL;
+}

@@ -1,0 +1,184 @@
+#define _POSIX_C_SOURCE 200809L
+#include "ldap/dir_file.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/siphash.h"
+#include "ldap/dir_address.h"
+
+/* An open-addressing table of offsets into one block of NUL-terminated texts: four octets a slot,
+ * and no allocation for each address. */
+struct dir_file {
+    struct siphash_key key;
+    char *text;
+    size_t n_text, text_capacity;
+    uint32_t *slots; /* offset + 1; 0: free */
+    size_t n_slots;  /* a power of two, at least half of them free */
+    size_t count;
+};
+
+/* The slot where ADDRESS stands, or the free one where it belongs. */
+static size_t
+slot_of(const struct dir_file *f, struct span address)
+{
+    size_t i = (size_t)siphash64(&f->key, address.p, address.n) & (f->n_slots - 1);
+
+    while (f->slots[i] != 0 && !span_equal(span_str(f->text + f->slots[i] - 1), address))
+        i = (i + 1) & (f->n_slots - 1);
+    return i;
+}
+
+static int
+grow_slots(struct dir_file *f)
+{
+    struct dir_file bigger = *f;
+
+    bigger.n_slots = f->n_slots == 0 ? 64 : f->n_slots * 2;
+    bigger.slots = calloc(bigger.n_slots, sizeof *bigger.slots);
+    if (!bigger.slots)
+        return -1;
+    for (size_t i = 0; i < f->n_slots; i++)
+        if (f->slots[i] != 0)
+            bigger.slots[slot_of(&bigger, span_str(f->text + f->slots[i] - 1))] = f->slots[i];
+    free(f->slots);
+    *f = bigger;
+    return 0;
+}
+
+/* -1 when memory is out, or over 4 GiB. */
+static int
+add(struct dir_file *f, const char *address, size_t n)
+{
+    size_t slot;
+
+    if ((f->count + 1) * 2 > f->n_slots && grow_slots(f) < 0)
+        return -1;
+    slot = slot_of(f, span_of(address, n));
+    if (f->slots[slot] != 0)
+        return 0;
+    if (f->n_text + n + 1 > f->text_capacity) {
+        size_t capacity = f->text_capacity * 2 + 4096;
+        char *text = capacity < UINT32_MAX ? realloc(f->text, capacity) : NULL;
+
+        if (!text)
+            return -1;
+        f->text = text;
+        f->text_capacity = capacity;
+    }
+    memcpy(f->text + f->n_text, address, n);
+    f->text[f->n_text + n] = '\0';
+    f->slots[slot] = (uint32_t)f->n_text + 1;
+    f->n_text += n + 1;
+    f->count++;
+    return 0;
+}
+
+/* A '#' starts a comment at the start of a line or after a blank: it may stand within a local part.
+ */
+static struct span
+without_comment(struct span line)
+{
+    for (size_t i = 0; i < line.n; i++)
+        if (line.p[i] == '#' && (i == 0 || line.p[i - 1] == ' ' || line.p[i - 1] == '\t'))
+            return span_of(line.p, i);
+    return line;
+}
+
+static int
+add_line(struct dir_file *f, struct span line, const char *path, size_t number, struct err *e)
+{
+    char address[DIR_ADDRESS_MAX + 1];
+    size_t n;
+
+    if (line.n > 0 && line.p[line.n - 1] == '\r')
+        line.n--;
+    line = span_trim(without_comment(line));
+    if (line.n == 0)
+        return 0;
+    n = dir_address_canonical(line, address);
+    if (n == 0)
+        return err_set(e, ERR_CONFIG, "%s:%zu: neither an address nor @domain", path, number);
+    if (add(f, address, n) < 0)
+        return err_set(e, ERR_SYSTEM, "%s: out of memory", path);
+    return 0;
+}
+
+static int
+read_lines(struct dir_file *f, FILE *in, const char *path, struct err *e)
+{
+    char *line = NULL;
+    size_t capacity = 0, number = 0;
+    ssize_t n;
+    int rc = 0;
+
+    errno = 0;
+    while (rc == 0 && (n = getline(&line, &capacity, in)) >= 0) {
+        struct span text = span_of(line, (size_t)n);
+
+        if (n > 0 && line[n - 1] == '\n')
+            text.n--;
+        if (++number == 1 && text.n >= 3 && memcmp(text.p, "\xef\xbb\xbf", 3) == 0)
+            text = span_of(text.p + 3, text.n - 3); /* Windows' editors begin UTF-8 so */
+        rc = add_line(f, text, path, number, e);
+    }
+    if (rc == 0 && !feof(in))
+        rc = err_errno(e, ERR_CONFIG, errno, "%s", path);
+    free(line);
+    return rc;
+}
+
+struct dir_file *
+dir_file_load(const char *path, struct err *e)
+{
+    struct dir_file *f;
+    FILE *in = fopen(path, "re");
+
+    if (!in) {
+        err_errno(e, ERR_CONFIG, errno, "%s", path);
+        return NULL;
+    }
+    f = calloc(1, sizeof *f);
+    if (!f)
+        err_set(e, ERR_SYSTEM, "%s: out of memory", path);
+    if (f) {
+        f->key = siphash_key_random();
+        if (grow_slots(f) < 0) {
+            err_set(e, ERR_SYSTEM, "%s: out of memory", path);
+            dir_file_free(&f);
+        } else if (read_lines(f, in, path, e) < 0) {
+            dir_file_free(&f);
+        }
+    }
+    fclose(in);
+    return f;
+}
+
+void
+dir_file_free(struct dir_file **f)
+{
+    if (!*f)
+        return;
+    free((*f)->slots);
+    free((*f)->text);
+    free(*f);
+    *f = NULL;
+}
+
+bool
+dir_file_has(const struct dir_file *f, struct span address)
+{
+    size_t at = dir_address_at(address);
+
+    return f->slots[slot_of(f, address)] != 0 ||
+           (at < address.n && f->slots[slot_of(f, span_of(address.p + at, address.n - at))] != 0);
+}
+
+size_t
+dir_file_count(const struct dir_file *f)
+{
+    return f->count;
+}

@@ -1,0 +1,643 @@
+#define _POSIX_C_SOURCE 200809L
+#include "ldap/dir_pool.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/siphash.h"
+#include "ldap/dir_connection.h"
+#include "ldap/dir_job.h"
+#include "ldap/dir_scout.h"
+
+#define BUCKETS  1024u
+#define JOBS_MAX 10000u /* questions at once; beyond, nobody can be asked */
+
+#define BACKOFF_FIRST_MS   500
+#define BACKOFF_LAST_MS    15000
+#define BACKOFF_REFUSED_MS (10 * 60 * 1000) /* an account locks after a few wrong passwords */
+
+struct server {
+    bool is_known, is_up; /* is_known: its state has been told */
+    char error[160];
+};
+
+struct member {
+    struct dir_connection *connection;
+    int wake; /* eventfd */
+    bool is_woken, is_ready;
+    size_t in_flight;
+    int64_t next_try_ms;
+    int64_t backoff_ms;
+};
+
+struct dir_pool {
+    const struct settings_directory *conf;
+    struct dir_cache *cache;
+    struct dir_plan plan;
+    struct dir_watchdog *watchdog;
+    struct dir_scout *scout; /* if there is more than one server */
+    struct siphash_key key;
+
+    pthread_mutex_t lock; /* over all that follows */
+    enum dir_pool_end end;
+    size_t n_members, n_ready, n_ended;
+    struct member *members;
+    bool is_trying; /* a connection tries while none stands */
+    bool is_down;   /* none stands, and the last try was in vain */
+    int64_t next_try_ms, backoff_ms, refused_until_ms;
+    unsigned jitter;
+    struct server *servers;
+    char search_error[160];
+    struct dir_job *first, **last; /* the queue */
+    size_t n_jobs;
+    uint64_t searches;
+    struct dir_job *buckets[BUCKETS];
+};
+
+/* Everything below here up to the connections' part is called with the lock held. */
+
+static void
+wake(struct member *m)
+{
+    uint64_t one = 1;
+
+    if (m->is_woken)
+        return;
+    m->is_woken = true;
+    /* It cannot fail but by overflow, when it is readable anyway. */
+    if (write(m->wake, &one, sizeof one) < 0)
+        assert(errno == EAGAIN);
+}
+
+static void
+wake_all(struct dir_pool *p)
+{
+    for (size_t i = 0; i < p->n_members; i++)
+        wake(&p->members[i]);
+}
+
+/* For a new question: the connection with the least to do; and all of them, if the one before it is
+ * still there (whoever was woken for that may hang). */
+static void
+wake_for_job(struct dir_pool *p, bool was_waiting)
+{
+    struct member *best = NULL;
+
+    for (size_t i = 0; i < p->n_members; i++) {
+        struct member *m = &p->members[i];
+
+        if (m->is_ready && was_waiting)
+            wake(m);
+        if (m->is_ready && (!best || m->in_flight < best->in_flight))
+            best = m;
+    }
+    if (best)
+        wake(best);
+}
+
+static void
+queue_push(struct dir_pool *p, struct dir_job *job)
+{
+    bool was_waiting = p->first != NULL;
+
+    job->next = NULL;
+    *p->last = job;
+    p->last = &job->next;
+    wake_for_job(p, was_waiting);
+}
+
+static struct dir_job *
+queue_pop(struct dir_pool *p)
+{
+    struct dir_job *job = p->first;
+
+    if (job) {
+        p->first = job->next;
+        if (!p->first)
+            p->last = &p->first;
+    }
+    return job;
+}
+
+static struct dir_job **
+job_find(struct dir_pool *p, uint64_t hash, struct span key)
+{
+    struct dir_job **at = &p->buckets[hash % BUCKETS];
+
+    while (*at && !((*at)->hash == hash && !(*at)->with_detail &&
+                    span_equal(span_of((*at)->key, (*at)->n), key)))
+        at = &(*at)->chain;
+    return at;
+}
+
+static void
+job_unlink(struct dir_pool *p, struct dir_job *job)
+{
+    struct dir_job **at = &p->buckets[job->hash % BUCKETS];
+
+    while (*at != job)
+        at = &(*at)->chain;
+    *at = job->chain;
+    p->n_jobs--;
+}
+
+static void
+job_free(struct dir_job *job)
+{
+    while (job->waiters) {
+        struct dir_waiter *w = job->waiters;
+
+        job->waiters = w->next;
+        dir_inbox_close(&w->box);
+        free(w);
+    }
+    free(job);
+}
+
+/* Post V to every waiter of JOB, which is in no list any longer, and free it. */
+static void
+job_answer(struct dir_job *job, const struct dir_verdict *v, struct dir_detail *detail)
+{
+    for (struct dir_waiter *w = job->waiters; w; w = w->next) {
+        struct dir_reply *r = calloc(1, sizeof *r);
+
+        if (!r)
+            continue; /* its deadline answers */
+        r->id = w->id;
+        r->step = w->step;
+        r->verdict = *v;
+        r->detail = detail; /* of one waiter only */
+        detail = NULL;
+        mailbox_post(dir_inbox_mailbox(w->box), &r->item);
+    }
+    free(detail);
+    job_free(job);
+}
+
+static void
+job_fail(struct dir_pool *p, struct dir_job *job)
+{
+    static const struct dir_verdict unavailable = {.status = DIR_UNAVAILABLE};
+    struct dir_detail *detail = job->with_detail ? calloc(1, sizeof *detail) : NULL;
+
+    if (detail)
+        for (size_t i = 0; i < p->conf->uri.n && detail->error[0] == '\0'; i++) {
+            span_copy(detail->server, sizeof detail->server, span_str(p->conf->uri.v[i]));
+            span_copy(detail->error, sizeof detail->error, span_str(p->servers[i].error));
+        }
+    job_unlink(p, job);
+    job_answer(job, &unavailable, detail);
+}
+
+static void
+fail_queue(struct dir_pool *p)
+{
+    for (struct dir_job *job = queue_pop(p); job; job = queue_pop(p))
+        job_fail(p, job);
+}
+
+static bool
+job_add_waiter(struct dir_job *job, struct dir_inbox *box, uint64_t id, unsigned step)
+{
+    struct dir_waiter *w = malloc(sizeof *w);
+
+    if (!w)
+        return false;
+    w->box = dir_inbox_ref(box);
+    w->id = id;
+    w->step = step;
+    w->next = job->waiters;
+    job->waiters = w;
+    return true;
+}
+
+/* Up to a quarter more or less, so that a fleet does not come back as one. */
+static int64_t
+jittered(struct dir_pool *p, int64_t ms)
+{
+    p->jitter = p->jitter * 1103515245u + 12345u;
+    return ms - ms / 4 + (int64_t)(p->jitter >> 16) % (ms / 2 + 1);
+}
+
+static void
+tell(struct dir_pool *p, size_t uri, const char *state, enum log_level level, const char *error)
+{
+    struct log_line l;
+
+    log_begin(&l, level, "directory");
+    log_str(&l, "state", state);
+    if (p->conf->name[0])
+        log_str(&l, "directory", p->conf->name);
+    log_str(&l, "host", p->conf->uri.v[uri]);
+    if (error)
+        log_str(&l, "error", error);
+    log_end(&l);
+}
+
+/* The connections' part. */
+
+bool
+dir_pool_may_try(struct dir_pool *p, size_t who, int64_t now_ms, int64_t *until_ms)
+{
+    struct member *m = &p->members[who];
+    bool may = false;
+
+    pthread_mutex_lock(&p->lock);
+    *until_ms = p->n_ready > 0 ? m->next_try_ms : p->is_trying ? INT64_MAX : p->next_try_ms;
+    if (*until_ms < p->refused_until_ms)
+        *until_ms = p->refused_until_ms;
+    if (*until_ms <= now_ms) {
+        may = true;
+        p->is_trying = p->is_trying || p->n_ready == 0;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return may;
+}
+
+void
+dir_pool_opened(struct dir_pool *p, size_t who)
+{
+    struct member *m = &p->members[who];
+
+    pthread_mutex_lock(&p->lock);
+    m->is_ready = true;
+    m->next_try_ms = 0;
+    m->backoff_ms = BACKOFF_FIRST_MS;
+    p->n_ready++;
+    p->is_trying = false;
+    p->is_down = false;
+    p->next_try_ms = 0;
+    p->refused_until_ms = 0;
+    p->backoff_ms = BACKOFF_FIRST_MS;
+    wake_all(p);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static int64_t
+back_off(struct dir_pool *p, int64_t *backoff_ms)
+{
+    int64_t next_ms = clock_ms() + jittered(p, *backoff_ms);
+
+    *backoff_ms = *backoff_ms * 2 < BACKOFF_LAST_MS ? *backoff_ms * 2 : BACKOFF_LAST_MS;
+    return next_ms;
+}
+
+void
+dir_pool_failed(struct dir_pool *p, size_t who, bool is_refused)
+{
+    struct member *m = &p->members[who];
+
+    pthread_mutex_lock(&p->lock);
+    m->next_try_ms = back_off(p, &m->backoff_ms);
+    if (is_refused)
+        p->refused_until_ms = clock_ms() + jittered(p, BACKOFF_REFUSED_MS);
+    if (p->n_ready == 0) {
+        p->next_try_ms = back_off(p, &p->backoff_ms);
+        p->is_trying = false;
+        p->is_down = true;
+        fail_queue(p);
+        wake_all(p);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+void
+dir_pool_closed(struct dir_pool *p, size_t who)
+{
+    pthread_mutex_lock(&p->lock);
+    assert(p->members[who].is_ready);
+    p->members[who].is_ready = false;
+    p->n_ready--;
+    pthread_mutex_unlock(&p->lock);
+}
+
+void
+dir_pool_server(struct dir_pool *p, size_t uri, const char *error)
+{
+    struct server *s = &p->servers[uri];
+
+    pthread_mutex_lock(&p->lock);
+    if (error && (!s->is_known || s->is_up || strcmp(s->error, error) != 0)) {
+        span_copy(s->error, sizeof s->error, span_of(error, strnlen(error, sizeof s->error - 1)));
+        tell(p, uri, "down", LOG_LEVEL_WARNING, error);
+    } else if (!error && (!s->is_known || !s->is_up)) {
+        s->error[0] = '\0';
+        tell(p, uri, "up", LOG_LEVEL_NOTICE, NULL);
+    }
+    s->is_known = true;
+    s->is_up = !error;
+    pthread_mutex_unlock(&p->lock);
+}
+
+void
+dir_pool_search_state(struct dir_pool *p, size_t uri, const char *error)
+{
+    pthread_mutex_lock(&p->lock);
+    if (error && p->search_error[0] == '\0') {
+        tell(p, uri, "degraded", LOG_LEVEL_WARNING, error);
+        span_copy(p->search_error, sizeof p->search_error,
+                  span_of(error, strnlen(error, sizeof p->search_error - 1)));
+    } else if (!error && p->search_error[0] != '\0') {
+        tell(p, uri, "up", LOG_LEVEL_NOTICE, NULL);
+        p->search_error[0] = '\0';
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+bool
+dir_pool_goes_home(struct dir_pool *p, size_t uri)
+{
+    bool goes;
+
+    pthread_mutex_lock(&p->lock);
+    goes = uri > 0 && p->servers[0].is_up;
+    pthread_mutex_unlock(&p->lock);
+    return goes;
+}
+
+bool
+dir_pool_is_abroad(struct dir_pool *p)
+{
+    bool is_abroad;
+
+    pthread_mutex_lock(&p->lock);
+    is_abroad = p->n_ready > 0 && !p->servers[0].is_up;
+    pthread_mutex_unlock(&p->lock);
+    return is_abroad;
+}
+
+void
+dir_pool_go_home(struct dir_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    wake_all(p);
+    pthread_mutex_unlock(&p->lock);
+}
+
+struct dir_job *
+dir_pool_take(struct dir_pool *p, size_t who, int64_t now_ms)
+{
+    struct dir_job *job;
+
+    pthread_mutex_lock(&p->lock);
+    while ((job = queue_pop(p)) && now_ms - job->asked_ms >= p->conf->timeout)
+        job_fail(p, job);
+    if (job) {
+        p->members[who].in_flight++;
+        p->searches++;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return job;
+}
+
+void
+dir_pool_done(struct dir_pool *p, size_t who, struct dir_job *job, const struct dir_verdict *v,
+              struct dir_detail *detail)
+{
+    /* The cache first: an asker who comes when the job is gone must find the answer there. */
+    dir_cache_put(p->cache, span_of(job->key, job->n), clock_ms(), v);
+    pthread_mutex_lock(&p->lock);
+    p->members[who].in_flight--;
+    job_unlink(p, job);
+    if (p->end == DIR_POOL_END_WHEN_IDLE && p->n_jobs == 0)
+        wake_all(p);
+    pthread_mutex_unlock(&p->lock);
+    job_answer(job, v, detail);
+}
+
+void
+dir_pool_give_back(struct dir_pool *p, size_t who, struct dir_job *job)
+{
+    pthread_mutex_lock(&p->lock);
+    p->members[who].in_flight--;
+    if (job->was_retried || p->is_down || p->end == DIR_POOL_END_NOW) {
+        job_fail(p, job);
+    } else {
+        job->was_retried = true;
+        queue_push(p, job);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+enum dir_pool_end
+dir_pool_woken(struct dir_pool *p, size_t who)
+{
+    struct member *m = &p->members[who];
+    enum dir_pool_end end;
+    uint64_t count;
+
+    pthread_mutex_lock(&p->lock);
+    if (m->is_woken && read(m->wake, &count, sizeof count) < 0)
+        assert(errno == EAGAIN);
+    m->is_woken = false;
+    end = p->end;
+    if (end == DIR_POOL_END_WHEN_IDLE && p->n_jobs == 0)
+        end = DIR_POOL_END_NOW;
+    pthread_mutex_unlock(&p->lock);
+    return end;
+}
+
+void
+dir_pool_ended(struct dir_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->n_ended++;
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* The owner's part. */
+
+static int
+start_members(struct dir_pool *p, struct err *e)
+{
+    const size_t n = (size_t)p->conf->connections;
+
+    p->members = calloc(n, sizeof *p->members);
+    p->servers = calloc(p->conf->uri.n, sizeof *p->servers);
+    p->watchdog = dir_watchdog_new(e);
+    if (!p->members || !p->servers || !p->watchdog || dir_plan_init(&p->plan, p->conf) < 0)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    for (; p->n_members < n; p->n_members++) {
+        struct member *m = &p->members[p->n_members];
+
+        m->backoff_ms = BACKOFF_FIRST_MS;
+        m->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+        if (m->wake < 0)
+            return err_errno(e, ERR_SYSTEM, errno, "eventfd");
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct member *m = &p->members[i];
+
+        m->connection = dir_connection_new(p, i, &p->plan, p->watchdog, m->wake, e);
+        if (!m->connection)
+            return -1;
+    }
+    if (p->conf->uri.n > 1) {
+        p->scout = dir_scout_new(p, &p->plan, p->watchdog, e);
+        if (!p->scout)
+            return -1;
+    }
+    return 0;
+}
+
+struct dir_pool *
+dir_pool_new(const struct settings_directory *conf, struct dir_cache *cache, struct err *e)
+{
+    struct dir_pool *p = calloc(1, sizeof *p);
+
+    if (!p) {
+        err_set(e, ERR_SYSTEM, "out of memory");
+        return NULL;
+    }
+    p->conf = conf;
+    p->cache = cache;
+    p->key = siphash_key_random();
+    memcpy(&p->jitter, &p->key, sizeof p->jitter);
+    p->backoff_ms = BACKOFF_FIRST_MS;
+    p->last = &p->first;
+    pthread_mutex_init(&p->lock, NULL);
+    if (start_members(p, e) < 0)
+        dir_pool_free(&p);
+    return p;
+}
+
+static void
+end(struct dir_pool *p, enum dir_pool_end how)
+{
+    pthread_mutex_lock(&p->lock);
+    p->end = how;
+    wake_all(p);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void
+dir_pool_stop(struct dir_pool *p)
+{
+    end(p, DIR_POOL_END_WHEN_IDLE);
+}
+
+bool
+dir_pool_has_ended(struct dir_pool *p)
+{
+    bool has_ended;
+
+    pthread_mutex_lock(&p->lock);
+    has_ended = p->n_ended == p->n_members;
+    pthread_mutex_unlock(&p->lock);
+    return has_ended;
+}
+
+void
+dir_pool_free(struct dir_pool **pool)
+{
+    struct dir_pool *p = *pool;
+    struct dir_job *job;
+
+    if (!p)
+        return;
+    end(p, DIR_POOL_END_NOW);
+    dir_scout_free(&p->scout);
+    for (size_t i = 0; i < p->n_members; i++) {
+        dir_connection_free(&p->members[i].connection);
+        close(p->members[i].wake);
+    }
+    dir_watchdog_free(&p->watchdog);
+    while ((job = queue_pop(p)) != NULL)
+        job_free(job);
+    dir_plan_clear(&p->plan);
+    free(p->members);
+    free(p->servers);
+    pthread_mutex_destroy(&p->lock);
+    free(p);
+    *pool = NULL;
+}
+
+static bool
+ask_locked(struct dir_pool *p, struct span key, bool with_detail, struct dir_inbox *box,
+           uint64_t id, unsigned step)
+{
+    uint64_t hash = siphash64(&p->key, key.p, key.n);
+    struct dir_job *job = with_detail ? NULL : *job_find(p, hash, key);
+
+    if (p->is_down || p->end != DIR_POOL_GO_ON)
+        return false;
+    if (job)
+        return job_add_waiter(job, box, id, step);
+    if (p->n_jobs >= JOBS_MAX)
+        return false;
+    job = calloc(1, sizeof *job + key.n);
+    if (!job || !job_add_waiter(job, box, id, step)) {
+        free(job);
+        return false;
+    }
+    job->hash = hash;
+    job->asked_ms = clock_ms();
+    job->with_detail = with_detail;
+    job->n = key.n;
+    memcpy(job->key, key.p, key.n);
+    job->chain = p->buckets[hash % BUCKETS];
+    p->buckets[hash % BUCKETS] = job;
+    p->n_jobs++;
+    queue_push(p, job);
+    return true;
+}
+
+bool
+dir_pool_ask(struct dir_pool *p, struct span key, bool with_detail, struct dir_inbox *box,
+             uint64_t id, unsigned step)
+{
+    bool is_asked;
+
+    pthread_mutex_lock(&p->lock);
+    is_asked = ask_locked(p, key, with_detail, box, id, step);
+    pthread_mutex_unlock(&p->lock);
+    return is_asked;
+}
+
+bool
+dir_pool_is_up(struct dir_pool *p)
+{
+    bool is_up;
+
+    pthread_mutex_lock(&p->lock);
+    is_up = !p->is_down;
+    pthread_mutex_unlock(&p->lock);
+    return is_up;
+}
+
+void
+dir_pool_retry(struct dir_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->next_try_ms = 0;
+    p->refused_until_ms = 0;
+    for (size_t i = 0; i < p->n_members; i++)
+        p->members[i].next_try_ms = 0;
+    wake_all(p);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void
+dir_pool_view(struct dir_pool *p, struct dir_view *out)
+{
+    pthread_mutex_lock(&p->lock);
+    out->is_up = p->n_ready > 0;
+    out->pending = (unsigned)p->n_jobs;
+    out->searches = p->searches;
+    for (size_t i = 0; i < p->conf->uri.n && i < DIR_VIEW_SERVERS; i++) {
+        struct dir_server_view *s = &out->servers[out->n_servers++];
+
+        span_copy(s->uri, sizeof s->uri, span_str(p->conf->uri.v[i]));
+        s->is_up = p->servers[i].is_up;
+        span_copy(s->error, sizeof s->error,
+                  span_str(s->is_up ? p->search_error : p->servers[i].error));
+    }
+    pthread_mutex_unlock(&p->lock);
+}

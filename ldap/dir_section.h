@@ -1,0 +1,75 @@
+#ifndef LDAP_DIR_SECTION_H
+#define LDAP_DIR_SECTION_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/span.h"
+#include "conf/settings.h"
+#include "ldap/dir_cache.h"
+#include "ldap/dir_file.h"
+#include "ldap/dir_pool.h"
+#include "ldap/directory.h"
+
+/* One [directory] section at work, and the set of all that belong to one configuration.  Both are
+ * shared between threads by reference: a reload makes a new set, in which what did not change is
+ * the old set's. */
+
+struct dir_section {
+    atomic_uint references;
+    struct settings *settings; /* a reference, which keeps CONF */
+    const struct settings_directory *conf;
+    struct dir_file *file;    /* type file, else NULL */
+    struct dir_cache *cache;  /* type ldap and ad, else NULL */
+    struct dir_pool *pool;    /* the same */
+    struct dir_section *next; /* of all that are not freed yet; the list is directories' */
+};
+
+struct dir_set {
+    atomic_uint references;
+    size_t n;
+    struct dir_section *sections[];
+};
+
+/* NULL with E set. */
+struct dir_section *dir_section_new(struct settings *st, const struct settings_directory *conf,
+                                    struct err *e);
+/* It is for the keeper of the list to free what has no reference left. */
+void dir_section_unref(struct dir_section *s);
+void dir_section_free(struct dir_section **s);
+/* A section with CONF would do nothing else than S (which is never so for a file: it may have
+ * changed). */
+bool dir_section_serves(const struct dir_section *s, const struct settings_directory *conf);
+
+/* What is asked of a section, and how. */
+struct dir_section_question {
+    struct span key;
+    unsigned flags; /* DIR_ASK_ */
+    struct dir_inbox *box;
+    uint64_t id; /* these two come back in the reply */
+    unsigned step;
+};
+
+struct dir_section_answer {
+    struct dir_verdict verdict;
+    enum dir_source source;
+    int64_t age_ms;
+    bool has_stale; /* PENDING: what to say if no reply comes */
+    struct dir_verdict stale;
+};
+
+/* Answers at once, or PENDING and a reply comes. UNAVAILABLE: nobody can be asked, nothing is
+ * known. */
+enum dir_status dir_section_ask(struct dir_section *s, const struct dir_section_question *q,
+                                int64_t now_ms, struct dir_section_answer *a);
+/* It can answer live, from its file, its cache or its snapshot. */
+bool dir_section_is_ready(struct dir_section *s);
+void dir_section_view(struct dir_section *s, struct dir_view *out);
+
+struct dir_section *dir_set_find(const struct dir_set *set, const char *name); /* NULL: none */
+struct dir_set *dir_set_ref(struct dir_set *set);
+void dir_set_unref(struct dir_set *set);
+
+#endif

@@ -1,0 +1,227 @@
+#define _POSIX_C_SOURCE 200809L
+#include "ldap/directory.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "ldap/directory_private.h"
+
+struct directories {
+    pthread_mutex_t lock;
+    struct dir_set *current;
+    atomic_uint generation;  /* of CURRENT: clients look here before they take the lock */
+    struct dir_section *all; /* also those that only pending questions still hold */
+};
+
+const char *
+dir_source_text(enum dir_source source)
+{
+    switch (source) {
+    case DIR_SOURCE_CACHE:
+        return "cache";
+    case DIR_SOURCE_SNAPSHOT:
+        return "snapshot";
+    case DIR_SOURCE_LDAP:
+        return "ldap";
+    case DIR_SOURCE_FILE:
+        return "file";
+    case DIR_SOURCE_NONE:
+        break;
+    }
+    return "";
+}
+
+/* The section of OLD (or NULL) that does what CONF asks for; else a new one. */
+static struct dir_section *
+take_section(const struct dir_set *old, struct settings *st, const struct settings_directory *conf,
+             struct err *e)
+{
+    struct dir_section *s = old ? dir_set_find(old, conf->name) : NULL;
+
+    if (!s || !dir_section_serves(s, conf))
+        return dir_section_new(st, conf, e);
+    atomic_fetch_add(&s->references, 1);
+    return s;
+}
+
+static struct dir_set *
+make_set(const struct dir_set *old, struct settings *st, struct err *e)
+{
+    struct dir_set *set = calloc(1, sizeof *set + st->n_directories * sizeof(struct dir_section *));
+
+    if (!set) {
+        err_set(e, ERR_SYSTEM, "out of memory");
+        return NULL;
+    }
+    atomic_init(&set->references, 1);
+    for (; set->n < st->n_directories; set->n++) {
+        set->sections[set->n] = take_section(old, st, &st->directories[set->n], e);
+        if (!set->sections[set->n]) {
+            for (size_t i = 0; i < set->n; i++) {
+                struct dir_section *s = set->sections[i];
+
+                dir_section_unref(s);
+                if (atomic_load(&s->references) == 0) /* made here: nobody else knows it */
+                    dir_section_free(&s);
+            }
+            free(set);
+            return NULL;
+        }
+    }
+    return set;
+}
+
+/* Free what nobody holds any longer; unless AT_END only what can be freed without waiting for a
+ * thread. */
+static void
+reap(struct directories *d, bool at_end)
+{
+    struct dir_section **at = &d->all;
+
+    while (*at) {
+        struct dir_section *s = *at;
+
+        if (atomic_load(&s->references) == 0 &&
+            (at_end || !s->pool || dir_pool_has_ended(s->pool))) {
+            *at = s->next;
+            dir_section_free(&s);
+        } else {
+            at = &s->next;
+        }
+    }
+}
+
+static bool
+set_has(const struct dir_set *set, const struct dir_section *s)
+{
+    for (size_t i = 0; i < set->n; i++)
+        if (set->sections[i] == s)
+            return true;
+    return false;
+}
+
+/* Make SET the current one. */
+static void
+put_set(struct directories *d, struct dir_set *set)
+{
+    struct dir_set *old;
+
+    for (struct dir_section *s = d->all; s; s = s->next) {
+        if (s->pool && set_has(set, s))
+            dir_pool_retry(s->pool);
+        else if (s->pool)
+            dir_pool_stop(s->pool);
+    }
+    for (size_t i = 0; i < set->n; i++) {
+        struct dir_section *s = set->sections[i];
+
+        if (!d->current || !set_has(d->current, s)) {
+            s->next = d->all;
+            d->all = s;
+        }
+    }
+    pthread_mutex_lock(&d->lock);
+    old = d->current;
+    d->current = set;
+    atomic_fetch_add(&d->generation, 1);
+    pthread_mutex_unlock(&d->lock);
+    if (old)
+        dir_set_unref(old);
+}
+
+struct directories *
+directories_new(struct settings *st, struct err *e)
+{
+    struct dir_set *set = make_set(NULL, st, e);
+    struct directories *d;
+
+    if (!set)
+        return NULL;
+    d = calloc(1, sizeof *d);
+    if (!d)
+        abort(); /* at start, of a few octets */
+    pthread_mutex_init(&d->lock, NULL);
+    atomic_init(&d->generation, 0);
+    put_set(d, set);
+    return d;
+}
+
+int
+directories_reload(struct directories *d, struct settings *st, struct err *e)
+{
+    struct dir_set *set = make_set(d->current, st, e);
+
+    if (!set)
+        return -1;
+    put_set(d, set);
+    reap(d, false);
+    return 0;
+}
+
+void
+directories_free(struct directories **directories)
+{
+    struct directories *d = *directories;
+
+    if (!d)
+        return;
+    dir_set_unref(d->current);
+    reap(d, true);
+    pthread_mutex_destroy(&d->lock);
+    free(d);
+    *directories = NULL;
+}
+
+unsigned
+directories_generation(struct directories *d)
+{
+    return atomic_load(&d->generation);
+}
+
+struct dir_set *
+directories_current(struct directories *d)
+{
+    struct dir_set *set;
+
+    pthread_mutex_lock(&d->lock);
+    set = dir_set_ref(d->current);
+    pthread_mutex_unlock(&d->lock);
+    return set;
+}
+
+bool
+directories_ready(struct directories *d)
+{
+    struct dir_set *set = directories_current(d);
+    bool is_ready = true;
+
+    for (size_t i = 0; i < set->n; i++)
+        is_ready = is_ready && dir_section_is_ready(set->sections[i]);
+    dir_set_unref(set);
+    return is_ready;
+}
+
+bool
+directories_forget(struct directories *d, struct span address)
+{
+    struct dir_set *set = directories_current(d);
+    bool was_there = false;
+
+    for (size_t i = 0; i < set->n; i++)
+        if (set->sections[i]->cache && dir_cache_forget(set->sections[i]->cache, address))
+            was_there = true;
+    dir_set_unref(set);
+    return was_there;
+}
+
+bool
+directories_view(struct directories *d, size_t i, struct dir_view *out)
+{
+    struct dir_set *set = directories_current(d);
+    bool is_there = i < set->n;
+
+    if (is_there)
+        dir_section_view(set->sections[i], out);
+    dir_set_unref(set);
+    return is_there;
+}

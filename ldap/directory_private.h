@@ -1,0 +1,16 @@
+#ifndef LDAP_DIRECTORY_PRIVATE_H
+#define LDAP_DIRECTORY_PRIVATE_H
+
+#include "ldap/dir_section.h"
+#include "ldap/directory.h"
+
+/* What directory_client.c needs of directory.c. */
+
+#define DIR_SECTIONS_MAX 16 /* directories that a domain may name */
+
+/* Changes whenever directories_current does. */
+unsigned directories_generation(struct directories *d);
+/* The caller owns the reference. */
+struct dir_set *directories_current(struct directories *d);
+
+#endif
