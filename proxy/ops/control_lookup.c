@@ -12,6 +12,7 @@
 #include "proxy/ops/metrics.h"
 #include "proxy/relay/host.h"
 #include "proxy/server.h"
+#include "proxy/session/recipient.h"
 #include "proxy/smtp/address.h"
 #include "proxy/smtp/reply.h"
 
@@ -121,52 +122,6 @@ put(json_t *object, const char *key, json_t *value)
     json_object_set_new(object, key, value);
 }
 
-/* What a session answers for this reason. */
-static enum smtp_reply_id
-reply_of(enum policy_reason reason)
-{
-    switch (reason) {
-    case POLICY_REASON_NONE:
-    case POLICY_REASON_POSTMASTER:
-    case POLICY_REASON_FAILURE:
-        return SMTP_REPLY_RECIPIENT_OK;
-    case POLICY_REASON_SYNTAX:
-        return SMTP_REPLY_BAD_RECIPIENT;
-    case POLICY_REASON_HARVEST:
-        return SMTP_REPLY_HARVEST_REJECT;
-    case POLICY_REASON_BLIND:
-        return SMTP_REPLY_HARVEST_BLIND;
-    case POLICY_REASON_RELAY:
-        return SMTP_REPLY_RELAY_DENIED;
-    case POLICY_REASON_ROUTE:
-        return SMTP_REPLY_NO_ROUTE;
-    case POLICY_REASON_OTHER_ROUTE:
-        return SMTP_REPLY_OTHER_ROUTE;
-    case POLICY_REASON_LIMIT:
-    case POLICY_REASON_HALVED:
-        return SMTP_REPLY_TOO_MANY_RECIPIENTS;
-    case POLICY_REASON_DNSBL:
-        return SMTP_REPLY_CLIENT_LISTED;
-    case POLICY_REASON_DIRECTORY:
-        return SMTP_REPLY_DIRECTORY_DOWN;
-    case POLICY_REASON_UNKNOWN:
-        return SMTP_REPLY_USER_UNKNOWN;
-    case POLICY_REASON_BLOCKED:
-    case POLICY_REASON_RESTRICTED:
-        return SMTP_REPLY_ACCESS_DENIED;
-    case POLICY_REASON_SIZE:
-        return SMTP_REPLY_RECIPIENT_SIZE;
-    case POLICY_REASON_BLOCKED_CLIENT:
-        return SMTP_REPLY_CLIENT_BLOCKED;
-    case POLICY_REASON_BLOCKED_SENDER:
-        return SMTP_REPLY_SENDER_BLOCKED;
-    case POLICY_REASON_DOWNSTREAM:
-    case POLICY_REASON_COUNT:
-        break;
-    }
-    return SMTP_REPLY_NONE;
-}
-
 static json_t *
 reply_line(enum smtp_reply_id id, const char *argument)
 {
@@ -185,13 +140,15 @@ put_decision(struct lookup *k, const struct decision *d, const char *argument)
     else if (d->verdict != DECIDE_ACCEPT || d->is_late)
         verdict = policy_reason_class(d->reason) == POLICY_CLASS_DEFER ? METRICS_VERDICT_DEFER
                                                                        : METRICS_VERDICT_REJECT;
+    enum smtp_reply_id refusal = d->reason == POLICY_REASON_BLOCKED_SENDER
+                                     ? SMTP_REPLY_SENDER_BLOCKED
+                                     : recipient_reply(d->reason);
     bool is_passed = d->verdict == DECIDE_ACCEPT;
     put(k->answer, "verdict", json_string(metrics_verdict_text(verdict)));
     put(k->answer, "reason", json_string(policy_reason_text(d->reason)));
-    put(k->answer, "reply",
-        reply_line(is_passed ? SMTP_REPLY_RECIPIENT_OK : reply_of(d->reason), argument));
+    put(k->answer, "reply", reply_line(is_passed ? SMTP_REPLY_RECIPIENT_OK : refusal, argument));
     if (d->is_late)
-        put(k->answer, "reply_at_data", reply_line(reply_of(d->reason), argument));
+        put(k->answer, "reply_at_data", reply_line(refusal, argument));
 }
 
 /* "attribute: value" a line, as a list. */
@@ -258,15 +215,7 @@ static void
 on_answer(void *arg, const struct dir_answer *a)
 {
     struct lookup *k = arg;
-    /* Found by nobody: on_failure = accept speaks. */
-    k->in.is_failure_accepted = a->status == DIR_FOUND && a->source == DIR_SOURCE_NONE;
-    k->in.recipient = k->in.is_failure_accepted ? DECIDE_RECIPIENT_UNAVAILABLE
-                      : a->status == DIR_FOUND  ? DECIDE_RECIPIENT_FOUND
-                      : a->status == DIR_ABSENT ? DECIDE_RECIPIENT_ABSENT
-                                                : DECIDE_RECIPIENT_UNAVAILABLE;
-    k->in.was_known = a->was_known;
-    k->in.is_restricted = a->is_restricted;
-    k->in.max_size = a->max_size;
+    recipient_take(&k->in, a);
     put(k->answer, "directory", json_string(status_text(a->status)));
     put(k->answer, "source", json_string(dir_source_text(a->source)));
     put(k->answer, "age_s", json_integer(a->age_ms / 1000));
