@@ -141,9 +141,9 @@ policy_new(const struct settings *st, int64_t now_ms, int64_t wall_s, struct err
     return p;
 }
 
-int
-policy_save(struct policy *p, const struct settings *st, int64_t now_ms, int64_t wall_s,
-            struct err *e)
+static int
+save(struct policy *p, const struct settings *st, int64_t now_ms, int64_t wall_s, bool is_last,
+     struct err *e)
 {
     struct state_view view;
 
@@ -151,7 +151,14 @@ policy_save(struct policy *p, const struct settings *st, int64_t now_ms, int64_t
         return 0;
     follow_wall(p, now_ms, wall_s);
     view = view_of(p, st, now_ms);
-    return state_save(p->state, &view, e);
+    return state_save(p->state, &view, is_last, e);
+}
+
+int
+policy_save(struct policy *p, const struct settings *st, int64_t now_ms, int64_t wall_s,
+            struct err *e)
+{
+    return save(p, st, now_ms, wall_s, false, e);
 }
 
 void
@@ -161,7 +168,7 @@ policy_free(struct policy **p, const struct settings *st, int64_t now_ms, int64_
 
     if (*p == NULL)
         return;
-    if (policy_save(*p, st, now_ms, wall_s, &e) < 0)
+    if (save(*p, st, now_ms, wall_s, true, &e) < 0)
         log_event(LOG_LEVEL_ERROR, "ledger", "state", "degraded", "error", e.text, NULL);
     take_down(p);
 }

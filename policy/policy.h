@@ -63,9 +63,10 @@ void policy_free(struct policy **p, const struct settings *st, int64_t now_ms, i
 /* Call each second, from one thread: ends blocks whose time is over (an `unblock` line, by=expiry),
  * and frees, some at a time, what no longer counts.  Follows steps of the wall clock. */
 void policy_tick(struct policy *p, const struct settings *st, int64_t now_ms, int64_t wall_s);
-/* Write what changed since the last call into state_dir: a transaction on disk.  Call from one
+/* Write what changed since the last call into state_dir: a transaction on disk, of some 100 ms at
+ * worst (what is more than some ten thousand networks comes with the next call).  Call from one
  * thread, at most 2 s apart.  -1 with E set when the disk refuses; it is tried again at the next
- * call.  */
+ * call. */
 int policy_save(struct policy *p, const struct settings *st, int64_t now_ms, int64_t wall_s,
                 struct err *e);
 

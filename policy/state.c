@@ -15,7 +15,7 @@
 #define VERSION         1u
 #define MAP_BYTES       ((size_t)64 << 20)
 #define BATCH           4096u /* entries copied before they are written */
-#define BATCHES         32u   /* in one save */
+#define BATCHES         8u    /* in one save */
 #define FILE_NAME       "policy.mdb"
 #define PLACES_A_LOCK   512u
 #define GARBAGE_AT_ONCE 1000u
@@ -427,7 +427,7 @@ grow_map(const struct state *s)
 }
 
 static int
-save(struct state *s, const struct state_view *v, struct batch *b, size_t n)
+save(struct state *s, const struct state_view *v, struct batch *b, size_t n, bool is_last)
 {
     MDB_txn *txn;
     size_t written = 0;
@@ -437,11 +437,11 @@ save(struct state *s, const struct state_view *v, struct batch *b, size_t n)
         rc = mdb_txn_begin(s->env, NULL, 0, &txn);
     if (rc != 0)
         return rc;
-    for (unsigned i = 0; rc == 0 && n > 0 && i < BATCHES; i++) {
+    for (unsigned i = 1; rc == 0 && n > 0; i++) {
         rc = put_rows(s, txn, b);
         written += n;
         b->n = 0;
-        n = i + 1 < BATCHES ? ledger_walk_dirty(v->ledger, BATCH, gather, b) : 0;
+        n = i < BATCHES || is_last ? ledger_walk_dirty(v->ledger, BATCH, gather, b) : 0;
     }
     if (rc == 0)
         rc = put_facts(s, txn, DB_MARKS, v->marks, v);
@@ -467,14 +467,14 @@ has_changed(struct memo_table *t)
 }
 
 int
-state_save(struct state *s, const struct state_view *v, struct err *e)
+state_save(struct state *s, const struct state_view *v, bool is_last, struct err *e)
 {
     struct batch b = {.v = v};
     size_t n = ledger_walk_dirty(v->ledger, BATCH, gather, &b);
     int rc = 0;
 
     if (n > 0 || has_changed(v->marks) || has_changed(v->deliveries))
-        rc = save(s, v, &b, n);
+        rc = save(s, v, &b, n, is_last);
     free(b.octets);
     if (rc == 0)
         return 0;

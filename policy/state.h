@@ -1,6 +1,7 @@
 #ifndef POLICY_STATE_H
 #define POLICY_STATE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -29,8 +30,10 @@ struct state *state_open(const char *dir, struct siphash_key *key, struct err *e
 void state_close(struct state **s);
 /* Into empty tables.  What is over is left out.  -1 with E set when no file can be had. */
 int state_load(struct state *s, const struct state_view *v, struct err *e);
-/* What changed since the last call, in one transaction on disk; nothing, if nothing did.  -1 with E
- * set: all of it is tried again at the next call. */
-int state_save(struct state *s, const struct state_view *v, struct err *e);
+/* What changed since the last call, in one transaction on disk; nothing, if nothing did.  So that
+ * the caller's loop is not held up, no more than some ten thousand networks in a call unless
+ * IS_LAST: the others come with the next.  -1 with E set: all of it is tried again at the next
+ * call. */
+int state_save(struct state *s, const struct state_view *v, bool is_last, struct err *e);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <lmdb.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -326,6 +327,52 @@ test_many_networks(void **state)
     assert_in_range(policy_counts(policy).clients, 1, 1);
 }
 
+/* Workers count while the housekeeper ticks, saves and looks: nothing is lost. */
+static void *
+work(void *arg)
+{
+    int number = *(const int *)arg;
+
+    for (int i = 0; i < 300; i++) {
+        char client[32];
+        (void)snprintf(client, sizeof client, "11.%d.0.%d", number, i % 100);
+        (void)ask(client, i / 100, 1, false);
+        serve(client, 1);
+        (void)check(client);
+    }
+    return NULL;
+}
+
+static void
+test_threads(void **state)
+{
+    pthread_t threads[4];
+    int numbers[4] = {0, 1, 2, 3};
+    (void)state;
+
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, work, &numbers[i]), 0);
+    for (int i = 0; i < 20; i++) {
+        struct policy_suspect top[5];
+        struct policy_block *blocks;
+        size_t n;
+        policy_tick(policy, &settings, now, wall);
+        save();
+        (void)policy_top(policy, &settings, top, 5, now);
+        assert_int_equal(policy_blocks(policy, now, &blocks, &n), 0);
+        free(blocks);
+    }
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    restart(1);
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < 100; k++) {
+            char client[32];
+            (void)snprintf(client, sizeof client, "11.%d.0.%d", i, k);
+            assert_int_equal(ask(client, 0, 1, false).count, 3);
+        }
+}
+
 static bool
 is_there(const char *name)
 {
@@ -466,6 +513,7 @@ main(void)
         TEST(test_monitor_leaves_no_blocks),
         TEST(test_marks_and_deliveries_survive),
         TEST(test_many_networks),
+        TEST(test_threads),
         TEST(test_damaged_file),
         TEST(test_damaged_row),
         TEST(test_no_place),
