@@ -1,50 +1,49 @@
-#define _GNU_SOURCE /* getgrouplist */
 #include "conf/check.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <syslog.h>
-#include <unistd.h>
 
+#include "base/log.h"
 #include "conf/value.h"
 
-struct check {
-    struct settings *st;
-    struct faults *faults;
-    check_line_fn *line_of;
-    void *arg;
-};
+/* A fault or doubt about KEY of the section at S: told where the file sets it, else at the
+ * section's header, else of the file as a whole. */
+#define LINE(s, key)          ((s)->key##_line != 0 ? (s)->key##_line : (s)->line)
+#define FAULT(f, s, key, ...) faults_add((f), LINE((s), key), false, #key ": " __VA_ARGS__)
+#define WARN(f, s, key, ...)  faults_add((f), LINE((s), key), true, #key ": " __VA_ARGS__)
 
-static unsigned
-line(const struct check *c, const void *member)
-{
-    return c->line_of(c->arg, member);
-}
+/* --- files --- */
 
-#define FAULT(c, member, ...) faults_add((c)->faults, line((c), (member)), false, __VA_ARGS__)
-#define WARN(c, member, ...)  faults_add((c)->faults, line((c), (member)), true, __VA_ARGS__)
-
-/* A file that must be there; a secret one must be closed to others. */
-static void
-check_file(const struct check *c, const void *member, const char *key, const char *path,
-           bool is_secret)
+/* NULL, or what is wrong with PATH as a file to read; a secret must be closed to others. */
+static const char *
+file_fault(const char *path, bool is_secret)
 {
     struct stat s;
 
-    if (path == NULL)
-        return;
     if (stat(path, &s) != 0)
-        FAULT(c, member, "%s = %s: %s", key, path, strerror(errno));
-    else if (!S_ISREG(s.st_mode))
-        FAULT(c, member, "%s = %s: not a file", key, path);
-    else if (is_secret && (s.st_mode & S_IRWXO) != 0)
-        FAULT(c, member, "%s = %s: others may read it (mode %04o; 0640 or less is fine)", key, path,
-              (unsigned)(s.st_mode & 07777));
+        return strerror(errno);
+    if (S_ISDIR(s.st_mode))
+        return "is a directory";
+    if (is_secret && (s.st_mode & S_IRWXO) != 0)
+        return "others may read it; mode 0640 or less is fine";
+    return NULL;
 }
+
+static void
+check_file(struct faults *f, unsigned line, const char *key, const char *path, bool is_secret)
+{
+    const char *wrong = path != NULL ? file_fault(path, is_secret) : NULL;
+
+    if (wrong != NULL)
+        faults_add(f, line, false, "%s: %s: %s", key, path, wrong);
+}
+
+#define CHECK_FILE(f, s, key)   check_file((f), LINE((s), key), #key, (s)->key, false)
+#define CHECK_SECRET(f, s, key) check_file((f), LINE((s), key), #key, (s)->key, true)
 
 static bool
 is_directory(const char *path)
@@ -54,118 +53,106 @@ is_directory(const char *path)
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
-/* The directory that PATH is in must be there. */
+/* Is it there, or can it be made? */
 static bool
-has_parent(const char *path)
+may_become_directory(const char *path)
 {
-    char *copy = span_dup(span_str(path));
+    struct span parent = span_str(path);
+    struct stat s;
 
-    if (copy == NULL)
-        return false;
-    size_t n = strlen(copy);
-    while (n > 1 && copy[n - 1] == '/')
-        copy[--n] = '\0';
-    char *slash = strrchr(copy, '/');
-    bool is_there = true;
-    if (slash != NULL) {
-        slash[slash == copy ? 1 : 0] = '\0';
-        is_there = is_directory(copy);
-    }
+    if (stat(path, &s) == 0)
+        return S_ISDIR(s.st_mode);
+    while (parent.n > 1 && parent.p[parent.n - 1] == '/')
+        parent.n--;
+    while (parent.n > 0 && parent.p[parent.n - 1] != '/')
+        parent.n--;
+    char *copy = parent.n > 0 ? span_dup(parent) : span_dup(span_str("."));
+    bool is_good = copy != NULL && is_directory(copy);
     free(copy);
-    return is_there;
+    return is_good;
 }
 
-static bool
-is_hostname(const char *s)
-{
-    size_t n = strlen(s);
+/* --- [server] [spool] [tls] [log] --- */
 
-    if (n == 0 || n > 255 || s[0] == '.' || s[0] == '-')
-        return false;
-    for (; *s != '\0'; s++) {
-        bool is_good = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z') ||
-                       (*s >= '0' && *s <= '9') || *s == '-' || *s == '_' || *s == '.';
-        if (!is_good)
-            return false;
-    }
-    return true;
-}
-
-/* "a@b" or "@b" */
+/* "a@b", or "@b" too */
 static bool
 is_address(const char *s, bool allow_domain)
 {
     const char *at = strrchr(s, '@');
 
-    return at != NULL && at[1] != '\0' && (allow_domain || at != s) && strlen(s) <= 571;
+    return at != NULL && at[1] != '\0' && (allow_domain || at != s);
 }
 
-static void
-check_addresses(const struct check *c, const struct str_list *l, const char *key, bool allow_domain)
+static bool
+has_everybody(const struct network_list *l)
 {
     for (size_t i = 0; i < l->n; i++)
-        if (!is_address(l->v[i], allow_domain))
-            FAULT(c, l, "%s: %s is not an address%s", key, l->v[i],
-                  allow_domain ? " or @domain" : "");
+        if (l->v[i].prefix == 0)
+            return true;
+    return false;
 }
 
 static void
-check_server(const struct check *c)
+check_server(struct faults *f, const struct settings *st)
 {
-    const struct settings_server *s = &c->st->server;
+    const struct settings_server *s = &st->server;
 
-    if (!is_hostname(s->hostname))
-        FAULT(c, &s->hostname, "hostname = %s: not a host name", s->hostname);
+    if (!value_is_domain(span_str(s->hostname)))
+        FAULT(f, s, hostname, "%s is not a host name", s->hostname);
     else if (strchr(s->hostname, '.') == NULL)
-        WARN(c, &s->hostname, "hostname %s has no dot: other servers may refuse it", s->hostname);
-    if (s->listen.n == 0)
-        FAULT(c, &s->listen, "listen: no address to listen on");
+        WARN(f, s, hostname, "%s has no dot; other servers may not take it", s->hostname);
     if (s->user != NULL && getpwnam(s->user) == NULL)
-        FAULT(c, &s->user, "user = %s: there is no such user", s->user);
-    if (s->state_dir != NULL && !is_directory(s->state_dir) && !has_parent(s->state_dir))
-        FAULT(c, &s->state_dir, "state_dir = %s: its parent directory is not there", s->state_dir);
+        FAULT(f, s, user, "there is no user %s", s->user);
+    if (s->state_dir != NULL && !may_become_directory(s->state_dir))
+        FAULT(f, s, state_dir, "%s is no directory and cannot be made: its parent is not there",
+              s->state_dir);
     if (s->postmaster != NULL && !is_address(s->postmaster, false))
-        FAULT(c, &s->postmaster, "postmaster = %s: not an address", s->postmaster);
-    if (c->st->spool.dir != s->state_dir && !is_directory(c->st->spool.dir) &&
-        (s->state_dir == NULL || strcmp(c->st->spool.dir, s->state_dir) != 0))
-        FAULT(c, &c->st->spool.dir, "dir = %s: not a directory", c->st->spool.dir);
+        FAULT(f, s, postmaster, "%s is not an address", s->postmaster);
+    if (has_everybody(&s->xclient))
+        WARN(f, s, xclient, "everybody may claim any address");
+    if (has_everybody(&s->proxy_protocol))
+        WARN(f, s, proxy_protocol, "everybody may claim any address");
+    if (st->spool.dir_line != 0 && !is_directory(st->spool.dir))
+        FAULT(f, &st->spool, dir, "%s is not a directory", st->spool.dir);
 }
 
 static void
-check_tls(const struct check *c)
+check_tls(struct faults *f, const struct settings_tls *s)
 {
-    const struct settings_tls *tls = &c->st->tls;
+    for (size_t i = 0; i < s->certificate.n; i++)
+        check_file(f, LINE(s, certificate), "certificate", s->certificate.v[i], false);
+    for (size_t i = 0; i < s->key.n; i++)
+        check_file(f, LINE(s, key), "key", s->key.v[i], true);
+    if (s->certificate.n != s->key.n) {
+        unsigned line = s->key_line != 0 ? s->key_line : s->certificate_line;
+        faults_add(f, line, false, "certificate, key: %zu certificates but %zu keys",
+                   s->certificate.n, s->key.n);
+    }
+    if (s->mode == SETTINGS_TLS_MODE_REQUIRED && s->certificate.n == 0)
+        FAULT(f, s, mode, "required, but there is no certificate");
+    else if (s->mode == SETTINGS_TLS_MODE_REQUIRED)
+        WARN(f, s, mode, "required: an MX loses the mail of senders without TLS (RFC 3207 4)");
+    else if (s->mode == SETTINGS_TLS_MODE_OPPORTUNISTIC && s->certificate.n == 0)
+        WARN(f, s, certificate, "none; STARTTLS is not offered");
+}
 
-    for (size_t i = 0; i < tls->certificate.n; i++)
-        check_file(c, &tls->certificate, "certificate", tls->certificate.v[i], false);
-    for (size_t i = 0; i < tls->key.n; i++)
-        check_file(c, &tls->key, "key", tls->key.v[i], true);
-    if (tls->certificate.n != tls->key.n)
-        FAULT(c, tls->key.n > 0 ? &tls->key : &tls->certificate,
-              "certificate and key: %zu certificates and %zu keys; each certificate needs its key",
-              tls->certificate.n, tls->key.n);
-    if (tls->mode == SETTINGS_TLS_MODE_REQUIRED && tls->certificate.n == 0)
-        FAULT(c, &tls->mode, "mode = required without a certificate");
-    else if (tls->mode == SETTINGS_TLS_MODE_REQUIRED)
-        WARN(c, &tls->mode,
-             "mode = required on an MX refuses every sender without TLS (RFC 3207 4)");
-    else if (tls->mode == SETTINGS_TLS_MODE_OPPORTUNISTIC && tls->certificate.n == 0)
-        WARN(c, &tls->certificate, "no certificate: STARTTLS is not offered");
+static bool
+is_host_port(const char *text, uint16_t default_port)
+{
+    char host[256];
+    uint16_t port;
+
+    return value_host_port(span_str(text), default_port, host, sizeof(host), &port) == NULL;
 }
 
 static bool
 is_log_target(const char *t)
 {
-    char host[256];
-    uint16_t port;
-
-    if (strcmp(t, "syslog") == 0 || strcmp(t, "stderr") == 0)
-        return true;
     if (strncmp(t, "unix:", 5) == 0)
         return t[5] == '/';
     if (strncmp(t, "udp:", 4) == 0 || strncmp(t, "tcp:", 4) == 0)
-        return value_host_port(span_str(t + 4), 514, host, sizeof(host), &port) == NULL;
-    return false;
+        return is_host_port(t + 4, 0);
+    return strcmp(t, "syslog") == 0 || strcmp(t, "stderr") == 0;
 }
 
 int
@@ -187,81 +174,90 @@ settings_facility(const char *name)
     return -1;
 }
 
-/* An empty text here means the default, for there is no log without them. */
-static bool
-default_text(char **member, const char *text)
-{
-    return *member != NULL || (*member = span_dup(span_str(text))) != NULL;
-}
+/* Both count from the gravest; log.level is cast to the other. */
+_Static_assert((int)SETTINGS_LEVEL_ERROR == (int)LOG_LEVEL_ERROR &&
+                   (int)SETTINGS_LEVEL_DEBUG == (int)LOG_LEVEL_DEBUG,
+               "levels");
 
 static void
-check_log(const struct check *c)
+check_log(struct faults *f, const struct settings_log *s)
 {
-    struct settings_log *log = &c->st->log;
-
-    if (!default_text(&log->target, "syslog") || !default_text(&log->facility, "mail") ||
-        !default_text(&log->tag, "postern")) {
-        FAULT(c, log, "out of memory");
-        return;
-    }
-    if (!is_log_target(log->target))
-        FAULT(c, &log->target,
-              "target = %s: not syslog, stderr, unix:PATH, udp:HOST:PORT or tcp:HOST:PORT",
-              log->target);
-    if (settings_facility(log->facility) < 0)
-        FAULT(c, &log->facility, "facility = %s: no facility of syslog", log->facility);
-    for (const char *p = log->tag; *p != '\0'; p++) {
-        if (*p <= ' ' || *p > '~' || p - log->tag >= 48) {
-            FAULT(c, &log->tag, "tag: up to 48 printable characters without blanks");
+    if (!is_log_target(s->target))
+        FAULT(f, s, target, "%s is not syslog, stderr, unix:/PATH, udp:HOST:PORT or tcp:HOST:PORT",
+              s->target);
+    if (settings_facility(s->facility) < 0)
+        FAULT(f, s, facility, "syslog has none that is called %s", s->facility);
+    /* RFC 5424 6: APP-NAME */
+    for (size_t i = 0; s->tag[i] != '\0'; i++) {
+        if (s->tag[i] <= ' ' || s->tag[i] > '~' || i >= 48) {
+            FAULT(f, s, tag, "not 1 to 48 printable characters without blanks");
             break;
         }
     }
 }
 
-static void
-check_domain(const struct check *c, struct settings_domain *d)
-{
-    struct settings *st = c->st;
-    static char none[] = "", *unnamed[] = {none};
-    struct str_list names = d->directory;
+/* --- [domain] --- */
 
+static void
+link_downstream(struct faults *f, const struct settings *st, struct settings_domain *d)
+{
     if (d->downstream == NULL) {
-        FAULT(c, d, "[domain %s]: downstream is not given", d->name);
-    } else {
-        d->downstream_index = st->n_downstreams;
-        for (size_t i = 0; i < st->n_downstreams; i++)
-            if (strcmp(st->downstreams[i].name, d->downstream) == 0)
-                d->downstream_index = i;
-        if (d->downstream_index == st->n_downstreams)
-            FAULT(c, &d->downstream, "downstream = %s: there is no [downstream %s]", d->downstream,
-                  d->downstream);
-    }
-    if (d->recipients == SETTINGS_RECIPIENTS_ANY)
-        WARN(c, &d->recipients,
-             "recipients = any: every address of %s is taken, and what does not exist bounces",
-             d->name);
-    if (d->recipients != SETTINGS_RECIPIENTS_DIRECTORY)
+        faults_add(f, d->line, false, "[domain %s]: no downstream", d->name);
         return;
-    if (names.n == 0)
-        names = (struct str_list){unnamed, 1};
-    d->directory_index = calloc(names.n, sizeof(*d->directory_index));
+    }
+    for (size_t i = 0; i < st->n_downstreams; i++) {
+        if (strcmp(st->downstreams[i].name, d->downstream) == 0) {
+            d->downstream_index = i;
+            return;
+        }
+    }
+    FAULT(f, d, downstream, "there is no [downstream %s]", d->downstream);
+}
+
+/* Where the directory of that name is; false: nowhere. */
+static bool
+find_directory(const struct settings *st, const char *name, size_t *index)
+{
+    for (*index = 0; *index < st->n_directories; (*index)++)
+        if (strcmp(st->directories[*index].name, name) == 0)
+            return true;
+    return false;
+}
+
+static void
+link_directories(struct faults *f, const struct settings *st, struct settings_domain *d)
+{
+    size_t n = d->directory.n > 0 ? d->directory.n : 1;
+
+    d->directory_index = calloc(n, sizeof(*d->directory_index));
     if (d->directory_index == NULL) {
-        FAULT(c, d, "out of memory");
+        faults_add(f, d->line, false, "out of memory");
         return;
     }
-    for (size_t i = 0; i < names.n; i++) {
-        size_t k = 0;
-        while (k < st->n_directories && strcmp(st->directories[k].name, names.v[i]) != 0)
-            k++;
-        if (k < st->n_directories)
-            d->directory_index[d->n_directory_index++] = k;
-        else if (*names.v[i] == '\0')
-            FAULT(c, d, "[domain %s]: there is no [directory] for its recipients", d->name);
+    for (size_t i = 0; i < n; i++) {
+        const char *name = d->directory.n > 0 ? d->directory.v[i] : "";
+        if (find_directory(st, name, &d->directory_index[i]))
+            d->n_directory_index++;
+        else if (d->directory.n > 0)
+            FAULT(f, d, directory, "there is no [directory %s]", name);
         else
-            FAULT(c, &d->directory, "directory = %s: there is no [directory %s]", names.v[i],
-                  names.v[i]);
+            FAULT(f, d, recipients, "directory, but there is no [directory]");
     }
 }
+
+static void
+check_domain(struct faults *f, const struct settings *st, struct settings_domain *d)
+{
+    link_downstream(f, st, d);
+    if (d->recipients == SETTINGS_RECIPIENTS_DIRECTORY)
+        link_directories(f, st, d);
+    else if (d->directory.n > 0)
+        WARN(f, d, directory, "no effect without recipients = directory");
+    if (d->recipients == SETTINGS_RECIPIENTS_ANY)
+        WARN(f, d, recipients, "any: unknown recipients are accepted, and bounce behind us");
+}
+
+/* --- [downstream] --- */
 
 static bool
 is_fingerprint(const char *s)
@@ -269,201 +265,186 @@ is_fingerprint(const char *s)
     size_t digits = 0;
 
     for (; *s != '\0'; s++) {
-        if (*s == ':')
-            continue;
-        if (!((*s >= '0' && *s <= '9') || (*s >= 'a' && *s <= 'f') || (*s >= 'A' && *s <= 'F')))
+        if (strchr("0123456789abcdefABCDEF", *s) != NULL)
+            digits++;
+        else if (*s != ':')
             return false;
-        digits++;
     }
     return digits == 64;
 }
 
 static void
-check_downstream(const struct check *c, const struct settings_downstream *d)
+check_downstream(struct faults *f, const struct settings_downstream *d)
 {
     bool has_weight = false;
 
-    if (d->hosts.n == 0)
-        FAULT(c, &d->hosts, "[downstream %s]: hosts is not given", d->name);
-    if (d->hosts.n > 64)
-        FAULT(c, &d->hosts, "hosts: at most 64");
     for (size_t i = 0; i < d->hosts.n; i++)
         has_weight = has_weight || d->hosts.v[i].weight > 0;
-    if (d->hosts.n > 0 && !has_weight)
-        FAULT(c, &d->hosts, "hosts: all are spares (weight=0)");
-    check_file(c, &d->ca_file, "ca_file", d->ca_file, false);
-    check_file(c, &d->client_certificate, "client_certificate", d->client_certificate, false);
-    check_file(c, &d->client_key, "client_key", d->client_key, true);
-    if ((d->client_certificate == NULL) != (d->client_key == NULL))
-        FAULT(c, d->client_key == NULL ? &d->client_certificate : &d->client_key,
-              "client_certificate and client_key go together");
+    if (d->hosts.n == 0)
+        faults_add(f, d->line, false, "[downstream %s]: no hosts", d->name);
+    else if (!has_weight)
+        FAULT(f, d, hosts, "all of them are spares");
+    CHECK_FILE(f, d, ca_file);
+    CHECK_FILE(f, d, client_certificate);
+    CHECK_SECRET(f, d, client_key);
+    if (d->client_certificate != NULL && d->client_key == NULL)
+        FAULT(f, d, client_certificate, "client_key is missing");
+    if (d->client_certificate == NULL && d->client_key != NULL)
+        FAULT(f, d, client_key, "client_certificate is missing");
     if (d->fingerprint != NULL && !is_fingerprint(d->fingerprint))
-        FAULT(c, &d->fingerprint, "fingerprint: not the sha256 of a certificate (64 hex digits)");
-    if (d->tls == SETTINGS_TLS_OFF &&
-        (d->ca_file != NULL || d->fingerprint != NULL || d->client_certificate != NULL))
-        FAULT(c, &d->tls, "tls = off with certificates given");
-    else if (d->ca_file != NULL && d->tls != SETTINGS_TLS_VERIFY)
-        WARN(c, &d->ca_file, "ca_file has no effect without tls = verify");
-    if (d->max_connections < 4)
-        WARN(c, &d->max_connections,
-             "max_connections = %d: a client's quarter is rounded up to one", d->max_connections);
+        FAULT(f, d, fingerprint, "not a sha256 in 64 hexadecimal digits");
+    if (d->fingerprint != NULL && d->tls == SETTINGS_TLS_OFF)
+        FAULT(f, d, fingerprint, "there is no certificate to verify with tls = off");
+    if (d->ca_file != NULL && d->tls != SETTINGS_TLS_VERIFY)
+        WARN(f, d, ca_file, "no effect without tls = verify");
+    if (d->server_name != NULL && d->tls != SETTINGS_TLS_VERIFY)
+        WARN(f, d, server_name, "no effect without tls = verify");
 }
 
+/* --- [directory] --- */
+
 static void
-check_directory_servers(const struct check *c, const struct settings_directory *d)
+check_uris(struct faults *f, const struct settings_directory *d)
 {
-    bool has_plain = false;
+    bool is_clear = false;
 
     if (d->uri.n == 0)
-        FAULT(c, &d->uri, "[directory %s]: uri is not given", d->name);
+        FAULT(f, d, uri, "type ldap and ad need servers");
     for (size_t i = 0; i < d->uri.n; i++) {
-        const char *uri = d->uri.v[i];
-        bool is_plain = strncmp(uri, "ldap://", 7) == 0;
-        has_plain = has_plain || is_plain;
-        if (!is_plain && strncmp(uri, "ldaps://", 8) != 0 && strncmp(uri, "ldapi://", 8) != 0)
-            FAULT(c, &d->uri, "uri = %s: not ldap://, ldaps:// or ldapi://", uri);
+        struct span uri = span_str(d->uri.v[i]);
+        bool is_ldap = span_starts_nocase(uri, "ldap://");
+        if (!is_ldap && !span_starts_nocase(uri, "ldaps://") &&
+            !span_starts_nocase(uri, "ldapi://"))
+            FAULT(f, d, uri, "%s is not ldap://, ldaps:// or ldapi://", d->uri.v[i]);
+        is_clear = is_clear || (is_ldap && !d->starttls);
     }
-    if (d->bind == SETTINGS_BIND_SIMPLE && (d->bind_dn == NULL || d->bind_password_file == NULL))
-        FAULT(c, &d->bind,
-              "bind = simple needs bind_dn and bind_password_file (or bind = anonymous)");
-    else if (d->bind == SETTINGS_BIND_SIMPLE && has_plain && !d->starttls)
-        WARN(c, &d->uri, "the password goes in the clear over ldap:// without starttls");
-    check_file(c, &d->bind_password_file, "bind_password_file", d->bind_password_file, true);
-    if (d->base == NULL && d->type == SETTINGS_TYPE_LDAP)
-        FAULT(c, &d->base, "[directory %s]: base is not given", d->name);
+    if (is_clear && d->bind_password_file != NULL)
+        WARN(f, d, uri, "the password goes in the clear over ldap:// without starttls");
+}
+
+static void
+check_bind(struct faults *f, const struct settings_directory *d)
+{
+    CHECK_SECRET(f, d, bind_password_file);
+    if (d->bind != SETTINGS_BIND_SIMPLE) {
+        if (d->bind_password_file != NULL)
+            WARN(f, d, bind_password_file, "no effect without bind = simple");
+        return;
+    }
+    /* RFC 4513 5.1.2: a name without a password is no login at all. */
+    if (d->bind_dn != NULL && d->bind_password_file == NULL)
+        FAULT(f, d, bind_dn, "bind_password_file is missing");
+    if (d->bind_dn == NULL && d->bind_password_file != NULL)
+        FAULT(f, d, bind_password_file, "bind_dn is missing");
+    if (d->bind_dn == NULL && d->type == SETTINGS_TYPE_AD)
+        WARN(f, d, bind, "without bind_dn the login is anonymous, which Active Directory refuses");
+}
+
+static void
+check_servers(struct faults *f, const struct settings_directory *d, const char *state_dir)
+{
+    check_uris(f, d);
+    check_bind(f, d);
+    CHECK_FILE(f, d, ca_file);
+    if (d->type == SETTINGS_TYPE_LDAP && d->base == NULL)
+        FAULT(f, d, base, "type ldap needs one");
+    if (d->filter != NULL && d->filter[0] != '(')
+        FAULT(f, d, filter, "not in parentheses (RFC 4515)");
     if (d->filter != NULL && strstr(d->filter, "%u") == NULL && strstr(d->filter, "%l") == NULL)
-        FAULT(c, &d->filter,
-              "filter: neither %%u nor %%l stands in it, so it finds the same for everybody");
-    if (d->filter != NULL && (d->filter[0] != '(' || d->filter[strlen(d->filter) - 1] != ')'))
-        FAULT(c, &d->filter, "filter: not in parentheses (RFC 4515)");
-    if (d->mode == SETTINGS_MODE_SNAPSHOT && c->st->server.state_dir == NULL)
-        FAULT(c, &d->mode, "mode = snapshot needs server.state_dir");
+        FAULT(f, d, filter, "neither %%u nor %%l is in it, so all recipients look the same");
+    if (d->mode == SETTINGS_MODE_SNAPSHOT && state_dir == NULL)
+        FAULT(f, d, mode, "snapshot needs a state_dir");
 }
 
 static void
-check_directory(const struct check *c, const struct settings_directory *d)
+check_directory(struct faults *f, const struct settings_directory *d, const char *state_dir)
 {
-    check_file(c, &d->file, "file", d->file, false);
-    check_file(c, &d->ca_file, "ca_file", d->ca_file, false);
-    if (d->type != SETTINGS_TYPE_FILE)
-        check_directory_servers(c, d);
-    else if (d->file == NULL)
-        FAULT(c, d, "[directory %s]: type = file needs file", d->name);
-    else if (d->mode == SETTINGS_MODE_SNAPSHOT)
-        FAULT(c, &d->mode, "mode = snapshot is for servers, not for a file");
+    if (d->type != SETTINGS_TYPE_FILE) {
+        check_servers(f, d, state_dir);
+        return;
+    }
+    CHECK_FILE(f, d, file);
+    if (d->file == NULL)
+        FAULT(f, d, file, "type file needs one");
+    if (d->mode == SETTINGS_MODE_SNAPSHOT)
+        WARN(f, d, mode, "snapshot has no effect with type file");
+}
+
+/* --- the rest --- */
+
+/* The first that is not an address, or NULL. */
+static const char *
+find_non_address(const struct str_list *l, bool allow_domain)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (!is_address(l->v[i], allow_domain))
+            return l->v[i];
+    return NULL;
 }
 
 static void
-check_harvest(const struct check *c)
+check_harvest(struct faults *f, const struct settings_harvest *s)
 {
-    const struct settings_harvest *h = &c->st->harvest;
-    char host[256];
-    uint16_t port;
+    const char *wrong = find_non_address(&s->traps, false);
 
-    if (h->block_time > h->block_time_max)
-        FAULT(c, &h->block_time_max, "block_time_max is less than block_time");
-    if (h->tarpit > h->tarpit_max)
-        FAULT(c, &h->tarpit_max, "tarpit_max is less than tarpit");
-    if (h->threshold_wide != 0 && h->threshold_wide < h->threshold)
-        FAULT(c, &h->threshold_wide,
-              "threshold_wide is less than threshold: whole networks would be blocked for one "
-              "client");
-    check_addresses(c, &h->traps, "traps", false);
-    check_file(c, &h->redis_password_file, "redis_password_file", h->redis_password_file, true);
-    if (h->ledger == SETTINGS_LEDGER_REDIS &&
-        (h->redis == NULL ||
-         (strncmp(h->redis, "unix:/", 6) != 0 &&
-          value_host_port(span_str(h->redis), 6379, host, sizeof(host), &port) != NULL)))
-        FAULT(c, &h->redis, "redis: not HOST:PORT or unix:/PATH");
+    if (wrong != NULL)
+        FAULT(f, s, traps, "%s is not an address", wrong);
+    if (s->block_time > s->block_time_max)
+        WARN(f, s, block_time, "longer than block_time_max, which limits it");
+    if (s->threshold_wide > 0 && s->threshold_wide < s->threshold)
+        WARN(f, s, threshold_wide, "less than threshold: a network is judged before a client");
+    if (has_everybody(&s->allow))
+        WARN(f, s, allow, "everybody: enabled = no says it clearer");
+    CHECK_SECRET(f, s, redis_password_file);
+    if (strncmp(s->redis, "unix:/", 6) != 0 && !is_host_port(s->redis, 6379))
+        FAULT(f, s, redis, "%s is not HOST:PORT or unix:/PATH", s->redis);
 }
 
 static void
-check_dns(const struct check *c)
+check_blocked(struct faults *f, const struct settings_blocked *s)
 {
-    const struct settings *st = c->st;
-    char host[256];
-    uint16_t port;
+    const char *wrong;
 
-    if (st->dns.nameserver != NULL &&
-        value_host_port(span_str(st->dns.nameserver), 53, host, sizeof(host), &port) != NULL)
-        FAULT(c, &st->dns.nameserver, "nameserver = %s: not HOST:PORT", st->dns.nameserver);
-    for (size_t i = 0; i < st->dnsbl.self.n; i++)
-        if (netaddr_is_private(&st->dnsbl.self.v[i].base))
-            WARN(c, &st->dnsbl.self, "self: a private address is on no list");
+    if ((wrong = find_non_address(&s->senders, true)) != NULL)
+        FAULT(f, s, senders, "%s is not an address or @domain", wrong);
+    if ((wrong = find_non_address(&s->recipients, true)) != NULL)
+        FAULT(f, s, recipients, "%s is not an address or @domain", wrong);
+    if (has_everybody(&s->clients))
+        WARN(f, s, clients, "everybody");
+}
+
+static void
+check_dns(struct faults *f, const struct settings *st)
+{
+    const struct settings_dnsbl *s = &st->dnsbl;
+
+    for (size_t i = 0; i < s->self.n; i++) {
+        if (netaddr_is_private(&s->self.v[i].base)) {
+            WARN(f, s, self, "private addresses are on no list");
+            break;
+        }
+    }
+    if (s->self.n > 0 && s->null_sender.n == 0)
+        WARN(f, s, self, "no effect without null_sender");
+    if (st->dns.nameserver != NULL && !is_host_port(st->dns.nameserver, 53))
+        FAULT(f, &st->dns, nameserver, "%s is not HOST:PORT", st->dns.nameserver);
 }
 
 void
-settings_check(struct settings *st, struct faults *f, check_line_fn *line_of, void *arg)
+settings_check(struct settings *st, struct faults *f)
 {
-    struct check c = {.st = st, .faults = f, .line_of = line_of, .arg = arg};
-
-    check_server(&c);
-    check_tls(&c);
-    check_log(&c);
+    check_server(f, st);
+    check_tls(f, &st->tls);
+    check_log(f, &st->log);
     if (st->n_domains == 0)
         faults_add(f, 0, false, "no [domain ...]: no mail would be accepted");
     for (size_t i = 0; i < st->n_domains; i++)
-        check_domain(&c, &st->domains[i]);
+        check_domain(f, st, &st->domains[i]);
     for (size_t i = 0; i < st->n_downstreams; i++)
-        check_downstream(&c, &st->downstreams[i]);
+        check_downstream(f, &st->downstreams[i]);
     for (size_t i = 0; i < st->n_directories; i++)
-        check_directory(&c, &st->directories[i]);
-    check_harvest(&c);
-    check_addresses(&c, &st->blocked.senders, "senders", true);
-    check_addresses(&c, &st->blocked.recipients, "recipients", true);
-    check_dns(&c);
-}
-
-/* Would USER, in all its groups, be let read PATH?  By mode bits alone: what access(2) would say if
- * we were that user. */
-static bool
-may_read(const struct passwd *user, const char *path)
-{
-    struct stat s;
-    gid_t groups[64];
-    int n = 64;
-
-    if (stat(path, &s) != 0 || user->pw_uid == 0)
-        return true; /* missing: told elsewhere */
-    if (s.st_uid == user->pw_uid)
-        return (s.st_mode & S_IRUSR) != 0;
-    if (getgrouplist(user->pw_name, user->pw_gid, groups, &n) < 0)
-        n = 64;
-    for (int i = 0; i < n; i++)
-        if (groups[i] == s.st_gid)
-            return (s.st_mode & S_IRGRP) != 0;
-    return (s.st_mode & S_IROTH) != 0;
-}
-
-static void
-need(const struct passwd *user, const char *path, struct faults *f)
-{
-    if (path != NULL && !may_read(user, path))
-        faults_add(f, 0, false, "%s: user %s cannot read it, and a reload would need it", path,
-                   user->pw_name);
-}
-
-void
-settings_check_access(const struct settings *st, struct faults *f)
-{
-    const struct passwd *user;
-
-    if (geteuid() != 0 || st->server.user == NULL || (user = getpwnam(st->server.user)) == NULL)
-        return;
-    need(user, st->path, f);
-    for (size_t i = 0; i < st->tls.certificate.n; i++)
-        need(user, st->tls.certificate.v[i], f);
-    for (size_t i = 0; i < st->tls.key.n; i++)
-        need(user, st->tls.key.v[i], f);
-    for (size_t i = 0; i < st->n_downstreams; i++) {
-        need(user, st->downstreams[i].ca_file, f);
-        need(user, st->downstreams[i].client_certificate, f);
-        need(user, st->downstreams[i].client_key, f);
-    }
-    for (size_t i = 0; i < st->n_directories; i++) {
-        need(user, st->directories[i].file, f);
-        need(user, st->directories[i].ca_file, f);
-        need(user, st->directories[i].bind_password_file, f);
-    }
-    need(user, st->harvest.redis_password_file, f);
+        check_directory(f, &st->directories[i], st->server.state_dir);
+    check_harvest(f, &st->harvest);
+    check_blocked(f, &st->blocked);
+    check_dns(f, st);
 }

@@ -1,8 +1,7 @@
+#include "conf/faults.h"
+
 #include <stdarg.h>
 #include <stdlib.h>
-#include <string.h>
-
-#include "conf/settings.h"
 
 struct fault {
     unsigned line;
@@ -66,22 +65,12 @@ faults_errors(const struct faults *f)
     return f->errors;
 }
 
-static void
-write_fault(const struct fault *fault, const char *path, char *out, size_t n)
-{
-    snprintf(out, n, "%s:%u: %s%s", path, fault->line, fault->is_warning ? "warning: " : "",
-             fault->text);
-}
-
 void
 faults_print(const struct faults *f, const char *path, FILE *out)
 {
-    char text[4096];
-
-    for (size_t i = 0; i < f->n; i++) {
-        write_fault(&f->v[i], path, text, sizeof(text));
-        fprintf(out, "%s\n", text);
-    }
+    for (size_t i = 0; i < f->n; i++)
+        fprintf(out, "%s:%u: %s%s\n", path, f->v[i].line, f->v[i].is_warning ? "warning: " : "",
+                f->v[i].text);
 }
 
 void
@@ -90,7 +79,7 @@ faults_first(const struct faults *f, const char *path, char *out, size_t n)
     out[0] = '\0';
     for (size_t i = 0; i < f->n; i++) {
         if (!f->v[i].is_warning) {
-            write_fault(&f->v[i], path, out, n);
+            snprintf(out, n, "%s:%u: %s", path, f->v[i].line, f->v[i].text);
             return;
         }
     }

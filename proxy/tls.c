@@ -15,7 +15,7 @@ struct tls_contexts {
 
 struct tls_client {
     SSL_CTX *context;
-    enum settings_TLS tls;
+    enum settings_downstream_tls tls;
     const char *server_name; /* the downstream's settings outlive us */
     bool has_fingerprint;
     unsigned char fingerprint[32];

@@ -26,7 +26,7 @@ static void
 test_ndr(void **state)
 {
     static const struct {
-        enum settings_NDR ndr;
+        enum settings_ndr ndr;
         bool is_proven, wants_proof, no_ndr;
     } rows[] = {
         {SETTINGS_NDR_YES, false, false, false},    {SETTINGS_NDR_YES, true, false, false},

@@ -1,0 +1,98 @@
+#define _GNU_SOURCE /* setgroups, seteuid */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "conf/settings.h"
+
+/* Whether server.user can read what a reload will read is asked of the kernel, in that user's
+ * place: mode bits alone know neither the directories above a file nor access control lists. */
+
+struct self {
+    gid_t group;
+    int n_groups;
+    gid_t *groups;
+};
+
+static int
+become(const struct passwd *user, struct self *self)
+{
+    self->group = getegid();
+    self->n_groups = getgroups(0, NULL);
+    self->groups = self->n_groups >= 0 ? calloc((size_t)self->n_groups + 1, sizeof(gid_t)) : NULL;
+    if (self->groups == NULL)
+        return -1;
+    if (getgroups(self->n_groups, self->groups) < 0 ||
+        initgroups(user->pw_name, user->pw_gid) != 0 || setegid(user->pw_gid) != 0 ||
+        seteuid(user->pw_uid) != 0)
+        return -1;
+    return 0;
+}
+
+/* Also after a become that got nowhere. */
+static void
+return_to(struct self *self)
+{
+    if (self->groups == NULL)
+        return;
+    if (seteuid(0) != 0 || setegid(self->group) != 0 ||
+        setgroups((size_t)self->n_groups, self->groups) != 0)
+        abort(); /* half somebody else is nothing to go on as */
+    free(self->groups);
+}
+
+static void
+need(const struct settings *st, struct faults *f, unsigned line, const char *path)
+{
+    int fd = path != NULL ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
+
+    if (fd >= 0)
+        close(fd);
+    else if (path != NULL && errno == EACCES)
+        faults_add(f, line, false, "%s: user %s cannot read it", path, st->server.user);
+}
+
+static void
+need_all(const struct settings *st, struct faults *f)
+{
+    need(st, f, st->server.user_line, st->path);
+    for (size_t i = 0; i < st->tls.certificate.n; i++)
+        need(st, f, st->tls.certificate_line, st->tls.certificate.v[i]);
+    for (size_t i = 0; i < st->tls.key.n; i++)
+        need(st, f, st->tls.key_line, st->tls.key.v[i]);
+    for (size_t i = 0; i < st->n_downstreams; i++) {
+        const struct settings_downstream *d = &st->downstreams[i];
+        need(st, f, d->ca_file_line, d->ca_file);
+        need(st, f, d->client_certificate_line, d->client_certificate);
+        need(st, f, d->client_key_line, d->client_key);
+    }
+    for (size_t i = 0; i < st->n_directories; i++) {
+        const struct settings_directory *d = &st->directories[i];
+        need(st, f, d->file_line, d->file);
+        need(st, f, d->ca_file_line, d->ca_file);
+        need(st, f, d->bind_password_file_line, d->bind_password_file);
+    }
+    need(st, f, st->harvest.redis_password_file_line, st->harvest.redis_password_file);
+}
+
+void
+settings_check_access(const struct settings *st, struct faults *f)
+{
+    const struct passwd *user = NULL;
+    struct self self = {.groups = NULL};
+
+    if (geteuid() == 0 && st->server.user != NULL)
+        user = getpwnam(st->server.user);
+    if (user == NULL)
+        return;
+    if (become(user, &self) == 0)
+        need_all(st, f);
+    else
+        faults_add(f, st->server.user_line, false, "user: cannot become %s: %s", user->pw_name,
+                   strerror(errno));
+    return_to(&self);
+}
