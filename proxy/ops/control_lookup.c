@@ -1,5 +1,6 @@
 #include "proxy/ops/control_lookup.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -262,26 +263,41 @@ judge(struct lookup *k)
     return true;
 }
 
+/* TEXT, with or without its brackets, as a path and in its canonical form, as in MAIL and RCPT. */
+static bool
+parse(const char *text, bool is_sender, struct smtp_path *path, char out[SMTP_ADDRESS_MAX + 1],
+      size_t *at)
+{
+    char bracketed[SMTP_ADDRESS_MAX + 3];
+    size_t used;
+    int n = snprintf(bracketed, sizeof bracketed, *text == '<' ? "%s" : "<%s>", text);
+    if (n < 0 || (size_t)n >= sizeof bracketed ||
+        !smtp_path_parse(span_of(bracketed, (size_t)n), is_sender, !is_sender, true, path, &used) ||
+        used != (size_t)n)
+        return false;
+    return smtp_path_canonical(path, out, at) > 0 || path->is_null;
+}
+
 /* What is known without asking anybody: the domain's rule, the route, the lists, the marks. */
 static void
-look_around(struct lookup *k, size_t at)
+look_around(struct lookup *k, const struct smtp_path *path, size_t at)
 {
-    size_t n = strlen(k->address);
-    struct span local = span_of(k->address, at);
-    struct span domain = span_str(at < n ? k->address + at + 1 : "");
-    k->domain = settings_domain_for(k->settings, domain);
-    bool is_bare_postmaster = at == n;
-    k->in.is_postmaster = span_is(local, "postmaster") && (k->domain || is_bare_postmaster);
-    k->in.has_domain = k->domain || k->in.is_postmaster;
+    struct settings *st = k->settings;
+    struct span domain = span_str(path->is_postmaster ? "" : k->address + at + 1);
+    k->domain = settings_domain_for(st, domain);
+    k->in.is_postmaster =
+        path->is_postmaster || (k->domain && span_is(span_of(k->address, at), "postmaster"));
+    if (path->is_postmaster && !k->domain && st->n_domains)
+        k->domain = &st->domains[0];
+    k->in.has_domain = k->domain != NULL;
     k->in.listing = DECIDE_LISTING_CLEAR;
-    k->in.is_monitor = k->settings->server.monitor;
-    k->in.is_late = k->settings->harvest.stage == SETTINGS_STAGE_DATA;
-    k->in.is_route_up = hosts_any_up(k->all->srv->hosts);
+    k->in.is_monitor = st->server.monitor;
+    k->in.is_late = st->harvest.stage == SETTINGS_STAGE_DATA;
     if (!k->domain)
         return;
     const struct route *route = hosts_route(k->all->srv->hosts, k->domain->downstream);
     k->in.is_route_up = route && route_is_up(route);
-    k->in.is_blocked = acl_recipient_blocked(k->settings, span_str(k->address));
+    k->in.is_blocked = acl_recipient_blocked(st, span_str(k->address));
     k->in.is_marked =
         marks_has(policy_marks(k->all->srv->policy), span_str(k->address), clock_ms());
     if (k->domain->recipients != SETTINGS_RECIPIENTS_DIRECTORY)
@@ -327,26 +343,24 @@ void
 lookups_start(struct lookups *l, struct control_call *call, const char *address, const char *sender)
 {
     size_t at;
+    struct smtp_path path;
     struct lookup *k = lookup_new(l, call);
     if (!k) {
         control_refuse(call, "out of memory");
         return;
     }
-    if (*sender && strcmp(sender, "<>") != 0 &&
-        !smtp_address_canonical(span_str(sender), k->sender, &at)) {
+    if (!parse(sender, true, &path, k->sender, &at)) {
         control_refuse(call, "SENDER is no address: %s", sender);
         lookup_free(k);
         return;
     }
     control_defer(call, on_cancel, k);
     put(k->answer, "address", json_text_str(address));
-    size_t n = smtp_address_canonical(span_str(address), k->address, &at);
+    k->in.is_bad_syntax = !parse(address, false, &path, k->address, &at);
     put(k->answer, "canonical", json_text_str(k->address));
     put(k->answer, "sender", json_text_str(k->sender));
-    if (n)
-        look_around(k, at);
-    else
-        k->in.is_bad_syntax = true;
+    if (!k->in.is_bad_syntax)
+        look_around(k, &path, at);
     if (is_sender_refused(k) || judge(k))
         finish(k);
     else

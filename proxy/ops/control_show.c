@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/span.h"
 #include "proxy/ops/text_table.h"
 
 /* What is missing, as from a daemon of another version, shows as empty or 0. */
@@ -49,24 +50,39 @@ control_span_text(json_int_t s, char out[CONTROL_SPAN_TEXT])
                  s / units[i + 1].s, units[i + 1].unit);
 }
 
+/* Seconds in words, or a moment in local time; "-" if VALUE is no number. */
+
 static void
-add_span(struct text_table *t, const json_t *seconds)
+seconds_text(const json_t *value, char out[CONTROL_SPAN_TEXT])
 {
-    char out[CONTROL_SPAN_TEXT] = "-";
-    if (json_is_integer(seconds))
-        control_span_text(json_integer_value(seconds), out);
+    snprintf(out, CONTROL_SPAN_TEXT, "-");
+    if (json_is_integer(value))
+        control_span_text(json_integer_value(value), out);
+}
+
+static void
+moment_text(const json_t *value, char out[CONTROL_SPAN_TEXT])
+{
+    time_t when = (time_t)json_integer_value(value);
+    struct tm tm;
+    snprintf(out, CONTROL_SPAN_TEXT, "-");
+    if (json_is_integer(value) && localtime_r(&when, &tm))
+        strftime(out, CONTROL_SPAN_TEXT, "%Y-%m-%d %H:%M:%S", &tm);
+}
+
+static void
+add_span(struct text_table *t, const json_t *value)
+{
+    char out[CONTROL_SPAN_TEXT];
+    seconds_text(value, out);
     text_table_add(t, out);
 }
 
-/* A moment in local time; "-" for none. */
 static void
-add_moment(struct text_table *t, const json_t *wall_s)
+add_moment(struct text_table *t, const json_t *value)
 {
-    char out[64] = "-";
-    time_t when = (time_t)json_integer_value(wall_s);
-    struct tm tm;
-    if (json_is_integer(wall_s) && localtime_r(&when, &tm))
-        strftime(out, sizeof out, "%Y-%m-%d %H:%M:%S", &tm);
+    char out[CONTROL_SPAN_TEXT];
+    moment_text(value, out);
     text_table_add(t, out);
 }
 
@@ -332,16 +348,22 @@ control_show_top(const json_t *a, const json_t *before, int64_t elapsed_ms, unsi
 }
 
 static void
-show_value(const char *name, const json_t *value, FILE *out)
+show_value(const char *name, const char *key, const json_t *value, FILE *out)
 {
+    char shown[CONTROL_SPAN_TEXT];
     if (json_is_string(value)) {
         line(out, name, json_string_value(value));
     } else if (json_is_boolean(value)) {
         line(out, name, json_is_true(value) ? "yes" : "no");
-    } else if (!json_is_null(value)) {
-        char *text = json_dumps(value, JSON_ENCODE_ANY);
-        line(out, name, text ? text : "");
-        free(text);
+    } else if (strcmp(key, "until") == 0) {
+        moment_text(value, shown);
+        line(out, name, shown);
+    } else if (span_ends_nocase(span_str(key), "_s")) {
+        seconds_text(value, shown);
+        line(out, name, shown);
+    } else if (json_is_integer(value)) {
+        snprintf(shown, sizeof shown, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+        line(out, name, shown);
     }
 }
 
@@ -364,10 +386,10 @@ show_pairs(json_t *object, const char *indent, FILE *out)
         } else if (json_is_array(value)) {
             json_array_foreach(value, i, item)
             {
-                show_value(i ? "" : name, item, out);
+                show_value(i ? "" : name, key, item, out);
             }
         } else {
-            show_value(name, value, out);
+            show_value(name, key, value, out);
         }
     }
 }

@@ -23,6 +23,11 @@ static const struct {
     {CONTROL_unblock, "{\"ok\":true,\"network\":\"192.0.2.0/24\",\"ended\":3}",
      "network       192.0.2.0/24\n"
      "ended         3\n"},
+    {CONTROL_block,
+     "{\"ok\":true,\"network\":\"192.0.2.1\",\"until\":1800000000,\"remaining_s\":3600}",
+     "network       192.0.2.1\n"
+     "until         2027-01-15 08:00:00\n"
+     "remaining_s   1h\n"},
     {CONTROL_lookup,
      "{\"ok\":true,\"address\":\"a@example.com\",\"marked\":false,\"max_size\":null,\"live\":"
      "{\"result\":\"found\",\"attributes\":[\"mail: a\"]}}",
@@ -242,5 +247,6 @@ main(void)
         cmocka_unit_test(completion_is_of_the_table),
         cmocka_unit_test(manual_is_of_the_table),
     };
+    setenv("TZ", "UTC", 1);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
