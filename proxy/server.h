@@ -19,7 +19,7 @@ struct hosts;
 struct spool;
 struct tls_contexts;
 struct worker;
-struct housekeeper;
+struct clients;
 struct event_base;
 
 struct server {
@@ -31,10 +31,10 @@ struct server {
     struct spool *spool;
     struct worker **workers;
     unsigned n_workers;
-    struct housekeeper *housekeeper;
-    int64_t started_ms;     /* clock_ms */
-    int64_t started_wall_s; /* clock_wall_s */
-    uint64_t session_base;  /* makes session ids differ between runs */
+    struct clients *clients; /* sessions of each client network */
+    int64_t started_ms;      /* clock_ms */
+    int64_t started_wall_s;  /* clock_wall_s */
+    uint64_t session_base;   /* makes session ids differ between runs */
     _Atomic uint64_t next_session;
     _Atomic unsigned connections; /* sessions that are open, over all workers */
     _Atomic unsigned tarpitted;   /* sessions whose reply is delayed, over all workers */
@@ -54,5 +54,14 @@ struct tls_contexts *server_tls(struct server *srv);
 int server_reload(struct server *srv, struct err *e);
 /* Begin to drain, as SIGTERM does. Any thread; twice is fine. */
 void server_drain(struct server *srv);
+
+/* A worker's thread has ended: the last one ends the process. */
+void server_worker_done(struct server *srv);
+
+/* The daemon, from binding the ports to the end.  ST (a reference that is taken over) was read from
+ * SETTINGS_PATH, WARNINGS are what it left to say.  0 after a drain; -1 with E set when it could
+ * not begin. */
+int server_run(const char *settings_path, struct settings *st, const struct faults *warnings,
+               struct err *e);
 
 #endif

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <event2/event_struct.h>
 #include <openssl/err.h>
 
 /* One turn of the loop takes at most this much from one stream, so that a fast peer shares. */
@@ -530,8 +531,8 @@ stream_has_input(struct stream *s)
     char c;
 
     if (s->tls == TLS_OPEN)
-        return buffer_length(&s->in) > 0 || SSL_has_pending(s->ssl);
-    return buffer_length(&s->in) > 0 || recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+        return SSL_has_pending(s->ssl);
+    return recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
 void

@@ -72,7 +72,7 @@ void stream_resume(struct stream *s);
 bool stream_is_paused(const struct stream *s);
 /* Offer what is kept (and, in TLS, what OpenSSL holds) to the owner now, if not paused. */
 void stream_pump(struct stream *s);
-/* Is there input that came but was not used, or is waiting in the socket? */
+/* Is there input in the socket that was not handed over yet? */
 bool stream_has_input(struct stream *s);
 
 /* Begin TLS: as a server, or as a client (SSL has its host name set).  Takes SSL over.  Output that

@@ -1035,9 +1035,9 @@ downstream_is_usable(const struct downstream *d)
 }
 
 bool
-downstream_is_opening(const struct downstream *d)
+downstream_is_closed(const struct downstream *d)
 {
-    return !d->has_opened;
+    return d->state == STATE_CLOSED;
 }
 
 const struct smtp_capabilities *

@@ -99,7 +99,7 @@ void downstream_block(struct downstream *d, bool is_ok, const char *data, size_t
 /* Was the end of data handed to the kernel? From then on a burst must not be cancelled. */
 bool downstream_is_past_end(const struct downstream *d);
 bool downstream_is_usable(const struct downstream *d); /* idle and able */
-bool downstream_is_opening(const struct downstream *d);
+bool downstream_is_closed(const struct downstream *d); /* of no more use */
 const struct smtp_capabilities *downstream_capabilities(const struct downstream *d);
 int64_t downstream_opened_ms(const struct downstream *d);
 int downstream_transactions(const struct downstream *d);

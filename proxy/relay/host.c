@@ -554,3 +554,9 @@ hosts_each(struct hosts *h, hosts_each_fn *fn, void *arg)
     }
     pthread_mutex_unlock(&h->lock);
 }
+
+bool
+host_is_literal(const struct host *h)
+{
+    return h->is_literal;
+}

@@ -58,6 +58,7 @@ struct smtp_capabilities host_capabilities(struct host *h); /* of a host never r
 bool host_was_reached(struct host *h);
 /* False: its name has not been resolved yet. */
 bool host_addresses(struct host *h, struct host_addresses *out);
+bool host_is_literal(const struct host *h); /* an address: there is no name to resolve */
 /* Blocking getaddrinfo of a name; an address needs none. Health's own thread calls it. */
 void host_resolve(struct host *h);
 

@@ -1,0 +1,118 @@
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "conf/settings.h"
+#include "proxy/server.h"
+#include "proxy/tls.h"
+
+/* The daemon's command line: postern(8). */
+
+static void
+usage(FILE *out)
+{
+    fputs("usage: postern -c FILE       run in the foreground\n"
+          "       postern -t -c FILE    check the configuration, and say every fault\n"
+          "       postern --version | --help\n",
+          out);
+}
+
+/* What the settings name and only OpenSSL can judge. */
+static void
+check_tls(const struct settings *st, struct faults *f)
+{
+    struct tls_contexts *tls = NULL;
+    struct err e = {.kind = ERR_NONE};
+
+    if (tls_contexts_new(st, &tls, &e) != 0)
+        faults_add(f, 0, false, "[tls]: %s", e.text);
+    tls_contexts_unref(tls);
+    for (size_t i = 0; i < st->n_downstreams; i++) {
+        struct tls_client *client = NULL;
+        if (tls_client_new(&st->downstreams[i], &client, &e) != 0)
+            faults_add(f, st->downstreams[i].line, false, "[downstream %s]: %s",
+                       st->downstreams[i].name, e.text);
+        tls_client_free(&client);
+    }
+}
+
+static int
+check(const char *path)
+{
+    struct faults *f = faults_new();
+
+    if (f == NULL)
+        return EX_OSERR;
+    struct settings *st = settings_load(path, f);
+    if (st != NULL) {
+        settings_check_access(st, f);
+        check_tls(st, f);
+    }
+    settings_unref(st);
+    faults_print(f, path, stderr);
+    bool is_ok = faults_errors(f) == 0;
+    faults_free(&f);
+    if (!is_ok)
+        return EX_CONFIG;
+    printf("%s: ok\n", path);
+    return EXIT_SUCCESS;
+}
+
+static int
+run(const char *path)
+{
+    struct faults *f = faults_new();
+    struct err e = {.kind = ERR_NONE};
+
+    if (f == NULL)
+        return EX_OSERR;
+    struct settings *st = settings_load(path, f);
+    if (st == NULL) {
+        faults_print(f, path, stderr);
+        faults_free(&f);
+        return EX_CONFIG;
+    }
+    int result = server_run(path, st, f, &e);
+    faults_free(&f);
+    if (result == 0)
+        return EXIT_SUCCESS;
+    fprintf(stderr, "postern: %s\n", e.text);
+    return e.kind == ERR_CONFIG || e.kind == ERR_TLS ? EX_CONFIG : EX_OSERR;
+}
+
+int
+main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"version", no_argument, NULL, 'V'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    const char *path = NULL;
+    bool is_check = false;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "c:t", options, NULL)) != -1) {
+        switch (c) {
+        case 'c':
+            path = optarg;
+            break;
+        case 't':
+            is_check = true;
+            break;
+        case 'V':
+            puts("postern " POSTERN_VERSION);
+            return EXIT_SUCCESS;
+        case 'h':
+            usage(stdout);
+            return EXIT_SUCCESS;
+        default:
+            usage(stderr);
+            return EX_USAGE;
+        }
+    }
+    if (path == NULL || optind != argc) {
+        usage(stderr);
+        return EX_USAGE;
+    }
+    return is_check ? check(path) : run(path);
+}

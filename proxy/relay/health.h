@@ -1,0 +1,24 @@
+#ifndef PROXY_RELAY_HEALTH_H
+#define PROXY_RELAY_HEALTH_H
+
+#include "base/err.h"
+#include "conf/settings.h"
+#include "proxy/relay/host.h"
+#include "proxy/stream.h"
+
+/* Probes of the downstream hosts, every health_interval: resolve the name (in a thread of its own,
+ * since getaddrinfo waits), connect, EHLO, STARTTLS as configured, QUIT.  A probe takes a slot like
+ * any connection.  Runs on the housekeeper's loop. */
+
+struct health;
+
+struct health *health_new(const struct stream_loop *loop, struct hosts *hosts, struct settings *st,
+                          struct err *e);
+/* Probe as the new settings say, at once. -1 with E set, and all stays as it was, on failure. */
+int health_update(struct health *h, struct settings *st, struct err *e);
+/* Has every host been tried at least once? */
+bool health_has_looked(const struct health *h);
+/* Does not wait for a name being resolved. */
+void health_free(struct health **h);
+
+#endif

@@ -1,0 +1,604 @@
+#define _GNU_SOURCE /* initgroups, setresuid */
+#include "proxy/server.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "proxy/ops/control.h"
+#include "proxy/ops/http.h"
+#include "proxy/ops/metrics.h"
+#include "proxy/relay/health.h"
+#include "proxy/relay/host.h"
+#include "proxy/relay/spool.h"
+#include "proxy/session/clients.h"
+#include "proxy/tls.h"
+#include "proxy/worker.h"
+
+/* So long are the first probes waited for, so that the first clients hear what the downstream can.
+ */
+#define FIRST_LOOK_MS 1500
+#define SAVE_EVERY_S  2
+#define BACKLOG       1024
+
+struct server_shared {
+    pthread_mutex_t lock; /* over the two that a reload swaps */
+    struct settings *settings;
+    struct tls_contexts *tls;
+
+    /* the housekeeper's own */
+    struct stream_loop loop;
+    struct event *signals[4];
+    struct event *tick, *gate, *done_event;
+    int done_fd; /* workers that have ended */
+    unsigned done;
+    bool is_open; /* connections are taken */
+    unsigned ticks;
+    struct health *health;
+    struct control *control;
+    struct http *http;
+};
+
+struct settings *
+server_settings(struct server *srv)
+{
+    pthread_mutex_lock(&srv->shared->lock);
+    struct settings *st = settings_ref(srv->shared->settings);
+    pthread_mutex_unlock(&srv->shared->lock);
+    return st;
+}
+
+struct tls_contexts *
+server_tls(struct server *srv)
+{
+    pthread_mutex_lock(&srv->shared->lock);
+    struct tls_contexts *tls = tls_contexts_ref(srv->shared->tls);
+    pthread_mutex_unlock(&srv->shared->lock);
+    return tls;
+}
+
+static void
+swap(struct server *srv, struct settings *st, struct tls_contexts *tls)
+{
+    struct server_shared *sh = srv->shared;
+
+    pthread_mutex_lock(&sh->lock);
+    struct settings *old_settings = sh->settings;
+    struct tls_contexts *old_tls = sh->tls;
+    sh->settings = st;
+    sh->tls = tls;
+    pthread_mutex_unlock(&sh->lock);
+    settings_unref(old_settings);
+    tls_contexts_unref(old_tls);
+}
+
+/* --- the log --- */
+
+static enum log_level
+level_of(enum settings_level level)
+{
+    static const enum log_level levels[] = {[SETTINGS_LEVEL_ERROR] = LOG_LEVEL_ERROR,
+                                            [SETTINGS_LEVEL_WARNING] = LOG_LEVEL_WARNING,
+                                            [SETTINGS_LEVEL_NOTICE] = LOG_LEVEL_NOTICE,
+                                            [SETTINGS_LEVEL_INFO] = LOG_LEVEL_INFO,
+                                            [SETTINGS_LEVEL_DEBUG] = LOG_LEVEL_DEBUG};
+
+    return levels[level];
+}
+
+static struct log_options
+log_options(const struct settings *st)
+{
+    return (struct log_options){.target = st->log.target,
+                                .facility = settings_facility(st->log.facility),
+                                .level = level_of(st->log.level),
+                                .tag = st->log.tag,
+                                .hostname = st->server.hostname};
+}
+
+static void
+log_faults(const struct faults *f, const char *path)
+{
+    const char *text;
+    size_t i = 0;
+    unsigned line;
+    bool is_warning;
+
+    while ((text = faults_next(f, &i, &line, &is_warning)) != NULL) {
+        struct log_line l;
+        log_begin(&l, is_warning ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "config");
+        log_str(&l, "state", is_warning ? "warning" : "rejected");
+        log_fmt(&l, "file", "%s:%u", path, line);
+        log_str(&l, "error", text);
+        log_end(&l);
+    }
+}
+
+/* --- reload --- */
+
+static int
+reload_parts(struct server *srv, struct settings *st, struct tls_contexts **tls, struct err *e)
+{
+    if (tls_contexts_new(st, tls, e) != 0)
+        return -1;
+    if (hosts_update(srv->hosts, st) != 0)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    if (directories_reload(srv->directories, st, e) != 0 ||
+        health_update(srv->shared->health, st, e) != 0 ||
+        http_reload(srv->shared->http, st, e) != 0) {
+        struct settings *old = server_settings(srv);
+        hosts_update(srv->hosts, old);
+        settings_unref(old);
+        return -1;
+    }
+    return 0;
+}
+
+int
+server_reload(struct server *srv, struct err *e)
+{
+    struct faults *f = faults_new();
+    struct tls_contexts *tls = NULL;
+    char fixed[256];
+
+    if (f == NULL)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    struct settings *st = settings_load(srv->settings_path, f);
+    log_faults(f, srv->settings_path);
+    if (st == NULL) {
+        faults_first(f, srv->settings_path, fixed, sizeof(fixed));
+        faults_free(&f);
+        return err_set(e, ERR_CONFIG, "%s", fixed);
+    }
+    faults_free(&f);
+    struct settings *old = server_settings(srv);
+    if (settings_keep_fixed(st, old, fixed, sizeof(fixed)))
+        log_event(LOG_LEVEL_WARNING, "config", "state", "warning", "file", srv->settings_path,
+                  "error", "needs a restart and stays as it was", "keys", fixed, NULL);
+    settings_unref(old);
+    if (reload_parts(srv, st, &tls, e) != 0) {
+        log_event(LOG_LEVEL_ERROR, "config", "state", "rejected", "file", srv->settings_path,
+                  "error", e->text, NULL);
+        tls_contexts_unref(tls);
+        settings_unref(st);
+        return -1;
+    }
+    struct log_options options = log_options(st);
+    log_reopen(&options, NULL);
+    spool_update(srv->spool, st);
+    policy_reload(srv->policy, st, clock_ms());
+    for (unsigned i = 0; i < srv->n_workers; i++)
+        worker_reload(srv->workers[i], st, tls);
+    swap(srv, st, tls);
+    log_event(LOG_LEVEL_NOTICE, "config", "state", "loaded", "file", srv->settings_path, NULL);
+    return 0;
+}
+
+/* --- drain --- */
+
+void
+server_drain(struct server *srv)
+{
+    if (atomic_exchange(&srv->is_draining, true))
+        return;
+    for (unsigned i = 0; i < srv->n_workers; i++)
+        worker_drain(srv->workers[i]);
+}
+
+void
+server_worker_done(struct server *srv)
+{
+    uint64_t one = 1;
+
+    while (write(srv->shared->done_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        continue;
+}
+
+static void
+on_done(evutil_socket_t fd, short what, void *arg)
+{
+    struct server *srv = arg;
+    uint64_t n = 0;
+
+    (void)what;
+    if (read(fd, &n, sizeof(n)) != sizeof(n))
+        return;
+    srv->shared->done += (unsigned)n;
+    if (srv->shared->done >= srv->n_workers)
+        event_base_loopbreak(srv->shared->loop.base);
+}
+
+/* --- the housekeeper --- */
+
+static void
+on_signal(evutil_socket_t number, short what, void *arg)
+{
+    struct server *srv = arg;
+    struct err e = {.kind = ERR_NONE};
+
+    (void)what;
+    if (number == SIGHUP) {
+        if (server_reload(srv, &e) != 0)
+            log_event(LOG_LEVEL_ERROR, "config", "state", "rejected", "file", srv->settings_path,
+                      "error", e.text, NULL);
+        return;
+    }
+    if (!atomic_load(&srv->is_draining)) {
+        server_drain(srv);
+        return;
+    }
+    /* Asked twice: at once. */
+    for (unsigned i = 0; i < srv->n_workers; i++)
+        worker_stop(srv->workers[i]);
+}
+
+static void
+on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct server *srv = arg;
+    struct settings *st = server_settings(srv);
+    struct err e = {.kind = ERR_NONE};
+
+    (void)fd;
+    (void)what;
+    policy_tick(srv->policy, st, clock_ms(), clock_wall_s());
+    if (++srv->shared->ticks % SAVE_EVERY_S == 0 &&
+        policy_save(srv->policy, st, clock_ms(), clock_wall_s(), &e) != 0)
+        log_event(LOG_LEVEL_WARNING, "ledger", "state", "degraded", "error", e.text, NULL);
+    settings_unref(st);
+}
+
+/* Begin to take connections once the hosts were looked at, or have had their time. */
+static void
+on_gate(evutil_socket_t fd, short what, void *arg)
+{
+    struct server *srv = arg;
+    struct timeval tv = {.tv_usec = 10000};
+
+    (void)fd;
+    (void)what;
+    if (!health_has_looked(srv->shared->health) && clock_ms() - srv->started_ms < FIRST_LOOK_MS) {
+        event_add(srv->shared->gate, &tv);
+        return;
+    }
+    for (unsigned i = 0; i < srv->n_workers; i++)
+        worker_accept(srv->workers[i]);
+    log_event(LOG_LEVEL_NOTICE, "start", "version", POSTERN_VERSION, NULL);
+}
+
+static bool
+make_events(struct server *srv)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    struct server_shared *sh = srv->shared;
+    struct timeval second = {.tv_sec = 1}, now = {.tv_usec = 1000};
+
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        sh->signals[i] = evsignal_new(sh->loop.base, numbers[i], on_signal, srv);
+        if (sh->signals[i] == NULL || event_add(sh->signals[i], NULL) != 0)
+            return false;
+    }
+    sh->tick = event_new(sh->loop.base, -1, EV_PERSIST, on_tick, srv);
+    sh->gate = evtimer_new(sh->loop.base, on_gate, srv);
+    sh->done_event = event_new(sh->loop.base, sh->done_fd, EV_READ | EV_PERSIST, on_done, srv);
+    return sh->tick != NULL && sh->gate != NULL && sh->done_event != NULL &&
+           event_add(sh->tick, &second) == 0 && event_add(sh->gate, &now) == 0 &&
+           event_add(sh->done_event, NULL) == 0;
+}
+
+/* --- beginning --- */
+
+/* One listening socket of an address; every worker has its own (SO_REUSEPORT). */
+static int
+listen_on(const struct listen_entry *entry, int *fd, struct err *e)
+{
+    struct sockaddr_storage sa;
+    socklen_t n = netaddr_to_sockaddr(&entry->address, entry->port, &sa);
+    char text[NETADDR_TEXT];
+    int one = 1;
+
+    netaddr_format(&entry->address, text);
+    *fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (*fd < 0)
+        return err_errno(e, ERR_SYSTEM, errno, "listen = %s:%u", text, (unsigned)entry->port);
+    setsockopt(*fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    setsockopt(*fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
+    if (sa.ss_family == AF_INET6)
+        setsockopt(*fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+    if (bind(*fd, (struct sockaddr *)&sa, n) != 0 || listen(*fd, BACKLOG) != 0) {
+        err_errno(e, ERR_SYSTEM, errno, "listen = %s:%u", text, (unsigned)entry->port);
+        close(*fd);
+        return -1;
+    }
+    return 0;
+}
+
+/* SO_REUSEPORT would let a second postern share the port unnoticed: look whether it is taken first.
+ */
+static int
+check_free(const struct listen_entry *entry, struct err *e)
+{
+    struct sockaddr_storage sa;
+    socklen_t n = netaddr_to_sockaddr(&entry->address, entry->port, &sa);
+    char text[NETADDR_TEXT];
+    int one = 1;
+    int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return 0; /* told by listen_on, or skipped */
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (sa.ss_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+    int result = bind(fd, (struct sockaddr *)&sa, n);
+    if (result != 0) {
+        netaddr_format(&entry->address, text);
+        err_errno(e, ERR_SYSTEM, errno, "listen = %s:%u", text, (unsigned)entry->port);
+    }
+    close(fd);
+    return result;
+}
+
+struct sockets {
+    struct listen_socket *v; /* n_listen for each worker */
+    size_t n_listen;
+};
+
+static bool
+is_without_ipv6(const struct listen_entry *entry)
+{
+    if (entry->address.family != 6)
+        return false;
+    int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0)
+        close(fd);
+    return fd < 0 && errno == EAFNOSUPPORT;
+}
+
+static int
+open_sockets(struct server *srv, const struct settings *st, struct sockets *out, struct err *e)
+{
+    size_t n = st->server.listen.n;
+
+    out->v = calloc(n * srv->n_workers + 1, sizeof(*out->v));
+    out->n_listen = 0;
+    if (out->v == NULL)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    struct listen_entry *usable = calloc(n + 1, sizeof(*usable));
+    if (usable == NULL)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        if (is_without_ipv6(&st->server.listen.v[i]))
+            log_event(LOG_LEVEL_WARNING, "config", "state", "warning", "error",
+                      "this machine has no IPv6: an address in listen is skipped", NULL);
+        else
+            usable[out->n_listen++] = st->server.listen.v[i];
+    }
+    int result = 0;
+    for (size_t i = 0; i < out->n_listen && result == 0; i++)
+        result = check_free(&usable[i], e);
+    for (size_t k = 0; k < out->n_listen * srv->n_workers && result == 0; k++) {
+        out->v[k].entry = usable[k % out->n_listen];
+        result = listen_on(&out->v[k].entry, &out->v[k].fd, e);
+    }
+    free(usable);
+    return result;
+}
+
+/* Make PATH, if only its last part is missing, for USER. */
+static int
+make_directory(const char *path, const struct passwd *user, mode_t mode, struct err *e)
+{
+    if (mkdir(path, mode) != 0)
+        return errno == EEXIST ? 0 : err_errno(e, ERR_SYSTEM, errno, "%s", path);
+    if (user != NULL && chown(path, user->pw_uid, user->pw_gid) != 0)
+        return err_errno(e, ERR_SYSTEM, errno, "%s", path);
+    return 0;
+}
+
+static int
+make_directories(const struct settings *st, const struct passwd *user, struct err *e)
+{
+    if (st->server.state_dir != NULL && make_directory(st->server.state_dir, user, 0700, e) != 0)
+        return -1;
+    if (st->control.socket == NULL)
+        return 0;
+    char *parent = span_dup(span_str(st->control.socket));
+    char *slash = parent != NULL ? strrchr(parent, '/') : NULL;
+    int result = 0;
+    if (slash != NULL && slash != parent) {
+        *slash = '\0';
+        result = make_directory(parent, user, 0755, e);
+    }
+    free(parent);
+    return result;
+}
+
+static int
+become(const struct passwd *user, struct err *e)
+{
+    if (user != NULL && geteuid() == 0 &&
+        (initgroups(user->pw_name, user->pw_gid) != 0 ||
+         setresgid(user->pw_gid, user->pw_gid, user->pw_gid) != 0 ||
+         setresuid(user->pw_uid, user->pw_uid, user->pw_uid) != 0))
+        return err_errno(e, ERR_SYSTEM, errno, "user = %s", user->pw_name);
+    /* Nothing we start, and we start nothing, may gain rights; and what is in memory is mail. */
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return err_errno(e, ERR_SYSTEM, errno, "no_new_privs");
+    return 0;
+}
+
+static void
+raise_descriptors(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static unsigned
+count_workers(const struct settings *st)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (st->server.workers > 0)
+        return (unsigned)st->server.workers;
+    return cores < 1 ? 1 : cores > 63 ? 63 : (unsigned)cores;
+}
+
+static int
+make_shared(struct server *srv, struct settings *st, struct err *e)
+{
+    struct server_shared *sh = srv->shared = calloc(1, sizeof(*sh));
+
+    if (sh == NULL)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    pthread_mutex_init(&sh->lock, NULL);
+    sh->settings = st;
+    sh->done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    sh->loop.scratch = malloc(STREAM_SCRATCH);
+    sh->loop.base = event_base_new();
+    if (sh->done_fd < 0 || sh->loop.scratch == NULL || sh->loop.base == NULL)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    return 0;
+}
+
+static int
+make_parts(struct server *srv, struct settings *st, struct err *e)
+{
+    if (tls_contexts_new(st, &srv->shared->tls, e) != 0)
+        return -1;
+    srv->metrics = metrics_new();
+    srv->hosts = hosts_new();
+    srv->clients = clients_new();
+    if (srv->metrics == NULL || srv->hosts == NULL || srv->clients == NULL ||
+        hosts_update(srv->hosts, st) != 0)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    if ((srv->spool = spool_new(st, e)) == NULL ||
+        (srv->policy = policy_new(st, clock_ms(), clock_wall_s(), e)) == NULL ||
+        (srv->directories = directories_new(st, e)) == NULL ||
+        (srv->shared->health = health_new(&srv->shared->loop, srv->hosts, st, e)) == NULL ||
+        (srv->shared->http = http_new(srv, srv->shared->loop.base, e)) == NULL)
+        return -1;
+    if (st->control.socket != NULL &&
+        (srv->shared->control = control_new(srv, srv->shared->loop.base, e)) == NULL)
+        return -1;
+    return 0;
+}
+
+static int
+make_workers(struct server *srv, struct settings *st, const struct sockets *sockets, struct err *e)
+{
+    srv->workers = calloc(srv->n_workers, sizeof(struct worker *));
+    if (srv->workers == NULL)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    for (unsigned i = 0; i < srv->n_workers; i++) {
+        srv->workers[i] = worker_new(srv, i, st, srv->shared->tls,
+                                     sockets->v + i * sockets->n_listen, sockets->n_listen, e);
+        if (srv->workers[i] == NULL)
+            return -1;
+    }
+    /* Signals are the housekeeper's. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    int result = 0;
+    for (unsigned i = 0; i < srv->n_workers && result == 0; i++)
+        result = worker_start(srv->workers[i], e);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return result;
+}
+
+static void
+free_event(struct event *e)
+{
+    if (e != NULL)
+        event_free(e);
+}
+
+static void
+tear_down(struct server *srv)
+{
+    struct server_shared *sh = srv->shared;
+
+    for (unsigned i = 0; srv->workers != NULL && i < srv->n_workers; i++)
+        worker_join(&srv->workers[i]);
+    free(srv->workers);
+    control_free(&sh->control);
+    http_free(&sh->http);
+    health_free(&sh->health);
+    directories_free(&srv->directories);
+    policy_free(&srv->policy, sh->settings, clock_ms(), clock_wall_s());
+    spool_free(&srv->spool);
+    hosts_free(&srv->hosts);
+    clients_free(&srv->clients);
+    metrics_free(&srv->metrics);
+    for (size_t i = 0; i < sizeof(sh->signals) / sizeof(sh->signals[0]); i++)
+        free_event(sh->signals[i]);
+    free_event(sh->tick);
+    free_event(sh->gate);
+    free_event(sh->done_event);
+    event_base_free(sh->loop.base);
+    free(sh->loop.scratch);
+    close(sh->done_fd);
+    tls_contexts_unref(sh->tls);
+    settings_unref(sh->settings);
+    pthread_mutex_destroy(&sh->lock);
+    free(sh);
+}
+
+int
+server_run(const char *settings_path, struct settings *st, const struct faults *warnings,
+           struct err *e)
+{
+    struct server *srv = calloc(1, sizeof(*srv));
+    struct sockets sockets = {.v = NULL};
+    const struct passwd *user = st->server.user != NULL ? getpwnam(st->server.user) : NULL;
+    struct log_options options = log_options(st);
+
+    if (srv == NULL)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    srv->settings_path = settings_path;
+    srv->started_ms = clock_ms();
+    srv->started_wall_s = clock_wall_s();
+    srv->session_base = (uint64_t)srv->started_wall_s;
+    srv->n_workers = count_workers(st);
+    raise_descriptors();
+    signal(SIGPIPE, SIG_IGN);
+    if (make_shared(srv, st, e) != 0 || open_sockets(srv, st, &sockets, e) != 0 ||
+        make_directories(st, user, e) != 0 || become(user, e) != 0)
+        return -1;
+    if (log_open(&options, e) != 0)
+        return -1;
+    log_faults(warnings, settings_path);
+    if (make_parts(srv, st, e) != 0 || !make_events(srv) ||
+        make_workers(srv, st, &sockets, e) != 0) {
+        log_close();
+        return -1;
+    }
+    free(sockets.v);
+    event_base_dispatch(srv->shared->loop.base);
+    log_event(LOG_LEVEL_NOTICE, "stop", "version", POSTERN_VERSION, NULL);
+    tear_down(srv);
+    free(srv);
+    log_close();
+    return 0;
+}

@@ -1,0 +1,351 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "proxy/ops/metrics.h"
+#include "proxy/relay/host.h"
+#include "proxy/session/delivery.h"
+#include "proxy/session/edit.h"
+#include "proxy/session/session_private.h"
+
+static void end_content(struct session *s);
+
+/* --- before the content --- */
+
+/* What DATA and BDAT have in common: NONE, or why the transaction goes no further.  *DELAY_MS is
+ * the tarpit's. ADDRESS is the reply's argument. */
+static enum smtp_reply_id
+refusal(struct session *s, const char **address, uint32_t *delay_ms)
+{
+    const struct session_transaction *tx = s->tx;
+    bool is_null = tx->message->sender[0] == '\0';
+    bool is_monitor = s->st->server.monitor;
+
+    *address = NULL;
+    *delay_ms = 0;
+    if (policy_session_state(&s->policy, is_null) == POLICY_ACTION_REJECT && !is_monitor)
+        return SMTP_REPLY_HARVEST_DATA;
+    if (tx->late_address != NULL && !is_monitor) {
+        *address = tx->late_address;
+        *delay_ms = tx->late_delay_ms;
+        return tx->late_reason == POLICY_REASON_RESTRICTED ? SMTP_REPLY_DATA_RESTRICTED
+                                                           : SMTP_REPLY_DATA_UNKNOWN;
+    }
+    if (!is_monitor &&
+        policy_transaction_refused(s->st, &s->policy, &tx->policy, tx->message->n_recipients))
+        return SMTP_REPLY_HARVEST_DATA;
+    if (tx->message->n_recipients == 0)
+        return s->phase == SMTP_PHASE_MAIL ? SMTP_REPLY_SEQUENCE : SMTP_REPLY_NO_RECIPIENTS;
+    return SMTP_REPLY_NONE;
+}
+
+static void
+refuse(struct session *s, enum smtp_reply_id id, const char *address, uint32_t delay_ms)
+{
+    char text[SMTP_REPLY_LINE];
+
+    text[smtp_reply_format(id, address, text)] = '\0';
+    if (id != SMTP_REPLY_SEQUENCE)
+        session_reset(s);
+    session_reply_later(s, text, delay_ms, NULL);
+}
+
+static void
+on_spool(void *arg, bool is_ok, const char *data, size_t n)
+{
+    struct session *s = arg;
+
+    (void)is_ok;
+    (void)data;
+    (void)n;
+    if (s->wait == SESSION_WAIT_SPOOL && !message_is_congested(s->tx->message))
+        session_continue(s);
+}
+
+void
+session_data(struct session *s)
+{
+    const char *address;
+    uint32_t delay_ms;
+    enum smtp_reply_id id = refusal(s, &address, &delay_ms);
+
+    if (id != SMTP_REPLY_NONE) {
+        refuse(s, id, address, delay_ms);
+        if (id == SMTP_REPLY_SEQUENCE)
+            session_count_error(s);
+        return;
+    }
+    message_set_ready(s->tx->message, on_spool, s);
+    s->input = SESSION_INPUT_DATA;
+    session_reply(s, SMTP_REPLY_START_DATA, NULL);
+}
+
+void
+session_bdat(struct session *s, struct span argument)
+{
+    struct smtp_bdat bdat;
+    const char *address;
+    uint32_t delay_ms = 0;
+
+    if (smtp_bdat_parse(argument, &bdat) != SMTP_SYNTAX_OK) {
+        /* How many octets follow is not known: nothing behind it can be read as commands. */
+        session_reply_close(s, SMTP_REPLY_BDAT_ARGUMENT, NULL, "bdat");
+        return;
+    }
+    s->chunk_left = bdat.size;
+    s->is_last_chunk = bdat.is_last;
+    s->chunk_refusal = SMTP_REPLY_NONE;
+    s->input = SESSION_INPUT_BDAT;
+    if (s->st->tls.mode == SETTINGS_TLS_MODE_REQUIRED && !s->is_tls && s->w->tls != NULL) {
+        s->chunk_refusal = SMTP_REPLY_TLS_REQUIRED;
+    } else if ((s->offered & SMTP_CAP_BIT(CHUNKING)) == 0 ||
+               !smtp_verb_legal(SMTP_VERB_BDAT, s->phase)) {
+        s->chunk_refusal = SMTP_REPLY_SEQUENCE;
+    } else if (s->phase != SMTP_PHASE_BDAT) {
+        s->chunk_refusal = refusal(s, &address, &delay_ms);
+        if (s->chunk_refusal != SMTP_REPLY_NONE && address != NULL)
+            s->chunk_address = span_dup(span_str(address));
+        s->chunk_delay_ms = delay_ms;
+    }
+    if (s->chunk_refusal == SMTP_REPLY_NONE) {
+        message_set_ready(s->tx->message, on_spool, s);
+        s->tx->message->is_bdat = true;
+        session_set_phase(s, SMTP_PHASE_BDAT);
+    }
+    if (s->chunk_left == 0)
+        session_content(s, span_of(NULL, 0));
+}
+
+/* --- the content --- */
+
+static void
+keep(struct session *s, struct span piece)
+{
+    struct session_transaction *tx = s->tx;
+
+    if (tx->is_failed || tx->is_too_large)
+        return;
+    if (tx->message->content_size + piece.n > tx->size_limit)
+        tx->is_too_large = true;
+    else if (!message_append(tx->message, piece))
+        tx->is_failed = true;
+    else if (message_is_congested(tx->message))
+        session_set_wait(s, SESSION_WAIT_SPOOL, s->st->server.command_timeout);
+}
+
+static size_t
+data_content(struct session *s, struct span in)
+{
+    size_t total = 0;
+
+    while (s->wait == SESSION_WAIT_NONE) {
+        struct data_piece piece = data_scan_next(&s->tx->scan, span_of(in.p + total, in.n - total));
+        if (piece.is_bare && s->st->server.bare_lf == SETTINGS_BARE_LF_REJECT) {
+            session_reply_close(s, SMTP_REPLY_BARE, NULL, "bare-newline");
+            return total;
+        }
+        switch (piece.kind) {
+        case DATA_PIECE_MORE:
+            return total;
+        case DATA_PIECE_KEEP:
+            keep(s, span_of(in.p + total, piece.n));
+            break;
+        case DATA_PIECE_TEXT:
+            keep(s, piece.text);
+            break;
+        case DATA_PIECE_DROP:
+            break;
+        case DATA_PIECE_END:
+            s->input = SESSION_INPUT_COMMAND;
+            end_content(s);
+            return total + piece.n;
+        }
+        total += piece.n;
+    }
+    return total;
+}
+
+/* A chunk is complete. */
+static void
+end_chunk(struct session *s)
+{
+    char octets[32];
+    enum smtp_reply_id id = s->chunk_refusal;
+
+    s->input = SESSION_INPUT_COMMAND;
+    if (id != SMTP_REPLY_NONE) {
+        char *address = s->chunk_address;
+        s->chunk_address = NULL;
+        refuse(s, id, address, s->chunk_delay_ms);
+        free(address);
+        if (id == SMTP_REPLY_SEQUENCE || id == SMTP_REPLY_TLS_REQUIRED)
+            session_count_error(s);
+        return;
+    }
+    if (s->is_last_chunk) {
+        end_content(s);
+        return;
+    }
+    if (s->tx->is_failed || s->tx->is_too_large) {
+        refuse(s, s->tx->is_failed ? SMTP_REPLY_NO_SPACE : SMTP_REPLY_MESSAGE_SIZE, NULL, 0);
+        return;
+    }
+    snprintf(octets, sizeof(octets), "%llu", (unsigned long long)s->tx->message->content_size);
+    session_reply(s, SMTP_REPLY_CHUNK_OK, octets);
+}
+
+static size_t
+chunk_content(struct session *s, struct span in)
+{
+    size_t n = in.n < s->chunk_left ? in.n : (size_t)s->chunk_left;
+
+    if (s->chunk_refusal == SMTP_REPLY_NONE && n > 0)
+        keep(s, span_of(in.p, n));
+    s->chunk_left -= n;
+    if (s->chunk_left == 0 && s->wait == SESSION_WAIT_NONE)
+        end_chunk(s);
+    return n;
+}
+
+size_t
+session_content(struct session *s, struct span in)
+{
+    /* The disk made us wait at the very end of a chunk. */
+    if (s->input == SESSION_INPUT_BDAT && s->chunk_left == 0) {
+        end_chunk(s);
+        return 0;
+    }
+    return s->input == SESSION_INPUT_DATA ? data_content(s, in) : chunk_content(s, in);
+}
+
+/* --- behind the content --- */
+
+static void
+log_message(const struct session *s, const struct message *m, const char *host,
+            const char *enhanced, const char *reply)
+{
+    int64_t end_ms = s->tx != NULL ? s->tx->end_ms : clock_ms();
+    struct message_log line = {.session = s->id,
+                               .client = *session_client(s),
+                               .host = host,
+                               .status = enhanced,
+                               .reply = reply,
+                               .delay_ms = clock_ms() - end_ms};
+
+    message_log(&line, m);
+}
+
+/* A verdict of ours on the whole message. */
+static void
+refuse_message(struct session *s, enum smtp_reply_id id, const char *argument)
+{
+    struct smtp_reply reply = smtp_reply_make(id, argument);
+    bool is_permanent = reply.code / 100 == 5;
+
+    log_message(s, s->tx->message, "", reply.enhanced, reply.text);
+    metrics_message(s->w->srv->metrics,
+                    is_permanent ? METRICS_STATUS_REFUSED : METRICS_STATUS_DEFERRED,
+                    s->tx->message->content_size);
+    metrics_code(s->w->srv->metrics, status_code_find(span_str(reply.enhanced)));
+    session_reply_value(s, &reply);
+    session_reset(s);
+}
+
+/* Whose limit is the message over?  NULL: nobody's. */
+static const char *
+too_large_for(const struct message *m)
+{
+    for (size_t i = 0; i < m->n_recipients; i++)
+        if (m->recipients[i].max_size != 0 && m->content_size > m->recipients[i].max_size)
+            return m->recipients[i].address;
+    return NULL;
+}
+
+/* Answer the client with what came of its message. */
+void
+session_delivered(struct session *s, const struct delivery_result *result)
+{
+    struct metrics *metrics = s->w->srv->metrics;
+
+    s->delivery = NULL;
+    metrics_delivery_ns(metrics, clock_ns() - s->tx->end_ns);
+    if (result->is_delivered) {
+        char id[48];
+        snprintf(id, sizeof(id), "%s.%u", s->id, s->messages);
+        session_reply(s, SMTP_REPLY_DELIVERED, id);
+        metrics_message(metrics, METRICS_STATUS_DELIVERED, result->size);
+        s->heard = result->heard;
+    } else {
+        bool is_permanent = result->reply.code / 100 == 5;
+        session_reply_value(s, &result->reply);
+        metrics_message(metrics, is_permanent ? METRICS_STATUS_REFUSED : METRICS_STATUS_DEFERRED,
+                        result->size);
+        metrics_code(metrics, status_code_find(span_str(result->reply.enhanced)));
+    }
+    session_reset(s);
+    session_continue(s);
+}
+
+void
+session_relay_drop(struct session *s)
+{
+    delivery_abandon(&s->delivery);
+}
+
+static void
+hand_over(struct session *s)
+{
+    struct session_transaction *tx = s->tx;
+    char id[48];
+    struct edit edit = {.settings = s->st,
+                        .client = session_client(s),
+                        .helo = s->helo,
+                        .id = id,
+                        .is_esmtp = s->is_esmtp,
+                        .ssl = stream_ssl(s->stream),
+                        .has_dsn = (s->offered & SMTP_CAP_BIT(DSN)) != 0};
+
+    snprintf(id, sizeof(id), "%s.%u", s->id, s->messages);
+    switch (edit_message(tx->message, &edit)) {
+    case EDIT_OK:
+        break;
+    case EDIT_LOOP:
+        refuse_message(s, SMTP_REPLY_LOOP, NULL);
+        return;
+    case EDIT_FAILED:
+        refuse_message(s, SMTP_REPLY_INTERNAL, NULL);
+        return;
+    }
+    struct message *m = tx->message;
+    tx->message = NULL;
+    s->delivery = delivery_start(s, m, tx->domain->downstream);
+    if (s->delivery == NULL) {
+        tx->message = m;
+        refuse_message(s, SMTP_REPLY_INTERNAL, NULL);
+        return;
+    }
+    session_set_wait(s, SESSION_WAIT_RELAY, s->st->server.reply_deadline);
+}
+
+static void
+end_content(struct session *s)
+{
+    struct session_transaction *tx = s->tx;
+    const char *address;
+
+    tx->end_ms = clock_ms();
+    tx->end_ns = clock_ns();
+    s->messages++;
+    if (tx->is_too_large)
+        refuse_message(s, SMTP_REPLY_MESSAGE_SIZE, NULL);
+    else if (tx->message->is_header_too_long)
+        refuse_message(s, SMTP_REPLY_HEADER_SIZE, NULL);
+    else if (tx->is_failed || !message_finish(tx->message))
+        refuse_message(s, SMTP_REPLY_NO_SPACE, NULL);
+    else if (!s->st->server.monitor && (address = too_large_for(tx->message)) != NULL)
+        refuse_message(s, SMTP_REPLY_RECIPIENT_SIZE, address);
+    else
+        hand_over(s);
+}

@@ -1,0 +1,165 @@
+#ifndef PROXY_SESSION_SESSION_PRIVATE_H
+#define PROXY_SESSION_SESSION_PRIVATE_H
+
+/* What the files of proxy/session/ share. */
+
+#include <event2/event_struct.h>
+
+#include "policy/decide.h"
+#include "policy/delivered.h"
+#include "policy/mark.h"
+#include "policy/policy.h"
+#include "proxy/relay/message.h"
+#include "proxy/relay/relay.h"
+#include "proxy/session/delivery.h"
+#include "proxy/session/session.h"
+#include "proxy/smtp/command.h"
+#include "proxy/smtp/data_scan.h"
+#include "proxy/smtp/reply.h"
+
+/* What a session awaits.  While it is not NONE, no octet of the client is consumed. */
+enum session_wait {
+    SESSION_WAIT_NONE,
+    SESSION_WAIT_TLS,       /* the handshake */
+    SESSION_WAIT_DIRECTORY, /* an answer about the recipient */
+    SESSION_WAIT_QUESTION,  /* the downstream's answer about the recipient */
+    SESSION_WAIT_DELAY,     /* the tarpit */
+    SESSION_WAIT_SPOOL,     /* the disk takes what came */
+    SESSION_WAIT_RELAY,     /* the downstream's answer to the message */
+    SESSION_WAIT_CLOSE      /* all is said: the client's end, or a short while */
+};
+
+/* What the octets of the client are. */
+enum session_input {
+    SESSION_INPUT_PROXY, /* a PROXY header */
+    SESSION_INPUT_COMMAND,
+    SESSION_INPUT_SKIP, /* the rest of an over-long line */
+    SESSION_INPUT_DATA,
+    SESSION_INPUT_BDAT
+};
+
+/* A recipient under judgement: lives over the questions about it. */
+struct session_candidate {
+    struct smtp_path path; /* as it is sent on */
+    unsigned notify;
+    char orcpt[512];
+    size_t canonical_n, at;
+    char canonical[SMTP_ADDRESS_MAX + 1];
+    const struct settings_domain *domain;
+    struct decide_input input;
+    struct decision decision;
+    enum dir_source source;
+    bool is_downstream_answer; /* `answer` is the reply */
+    bool is_refused_syntax;    /* the same, since it is no recipient */
+    bool is_verified;          /* the downstream was asked in place of a directory */
+    uint32_t share_limit;      /* marks_limit */
+    struct smtp_reply answer;
+    int64_t asked_ns;
+};
+
+/* From MAIL to the end of the message. */
+struct session_transaction {
+    struct message *message;
+    struct policy_transaction policy;
+    const struct settings_domain *domain; /* of the first recipient: the route of all */
+    uint64_t declared_size;               /* SIZE= of MAIL */
+    struct mark_share share;
+    struct session_candidate *candidate; /* under judgement; NULL: none */
+    /* stage = data: why DATA is refused, and for whom */
+    enum policy_reason late_reason;
+    char *late_address;
+    uint32_t late_delay_ms;
+
+    /* content */
+    struct data_scan scan;
+    uint64_t size_limit;
+    bool is_too_large;
+    bool is_failed;         /* no room: what comes is thrown away */
+    int64_t end_ms, end_ns; /* when its last octet came */
+};
+
+struct session {
+    TAILQ_ENTRY(session) link;
+    struct worker *w;
+    struct settings *st; /* a reference; changed at MAIL only */
+    struct stream *stream;
+    struct event timer;
+    int64_t started_ms;
+    int64_t deadline_ms; /* of the current wait */
+    int64_t timer_ms;    /* when the timer fires; INT64_MAX: not set */
+    int64_t quiet_ms;    /* since when we wait for the client */
+    enum session_wait wait;
+    enum session_input input;
+    enum smtp_phase phase;
+    bool has_more; /* octets stand behind the command at hand */
+    bool is_esmtp, is_tls, is_told, is_counted, is_greeted, is_dead, has_tarpit;
+    uint16_t port;
+    uint32_t offered; /* SMTP_CAP_BITs of our EHLO reply */
+    uint32_t errors, commands, rcpt_ok, rcpt_bad, messages;
+    char id[20];
+    const char *listener;
+    const char *close_reason;
+    struct policy_session policy;
+    struct network counted; /* the network that is_counted */
+    char *helo;
+    char *delayed; /* a reply that the tarpit holds back */
+    bool delayed_closes;
+    uint64_t ticket; /* of the directory */
+    struct relay_question *question;
+    struct delivery *delivery;
+    struct delivery_heard *heard; /* delivered, and the client may have heard so */
+    struct session_transaction *tx;
+    /* the chunk of BDAT at hand; it may stand outside of any transaction */
+    uint64_t chunk_left;
+    bool is_last_chunk;
+    enum smtp_reply_id chunk_refusal; /* its octets are thrown away first */
+    char *chunk_address;
+    uint32_t chunk_delay_ms;
+};
+
+/* --- session.c --- */
+
+/* Say one of our replies; it is written at the end of the turn. */
+void session_reply(struct session *s, enum smtp_reply_id id, const char *argument);
+void session_reply_value(struct session *s, const struct smtp_reply *reply);
+/* Say it, then close: the one exit of a session that is still connected. REASON for the log;
+ * static. */
+void session_reply_close(struct session *s, enum smtp_reply_id id, const char *argument,
+                         const char *reason);
+/* Say a reply after DELAY_MS (0: now), and close behind it if CLOSES. TEXT is a whole reply. */
+void session_reply_later(struct session *s, const char *text, uint32_t delay_ms,
+                         const char *closes);
+/* A protocol error was answered: too many end the session. */
+void session_count_error(struct session *s);
+/* The one way out of the connection: everything under way is cancelled, but for a burst past its
+ * end of data; input is read away for a short while so that the last reply arrives. */
+void session_close(struct session *s, const char *reason);
+void session_set_wait(struct session *s, enum session_wait wait, int64_t ms);
+void session_set_phase(struct session *s, enum smtp_phase phase);
+/* From a callback outside of input: the wait is over, go on with what the client has sent
+ * meanwhile. */
+void session_continue(struct session *s);
+void session_reset(struct session *s); /* the transaction is over */
+/* The address of the client as it stands now was told or changed: judge it and greet it. */
+void session_greet(struct session *s);
+const struct netaddr *session_client(const struct session *s);
+
+/* --- session_command.c --- */
+/* The largest message taken now, in octets. */
+uint64_t session_size_limit(const struct session *s);
+void session_command(struct session *s, struct span line);
+
+/* --- session_rcpt.c --- */
+void session_rcpt(struct session *s, struct span argument);
+void session_candidate_drop(struct session *s); /* cancels its questions */
+
+/* --- session_data.c --- */
+void session_data(struct session *s);
+void session_bdat(struct session *s, struct span argument);
+/* Octets of DATA or of a chunk; returns how many were used. */
+size_t session_content(struct session *s, struct span in);
+void session_relay_drop(struct session *s);
+/* The delivery is over: RESULT is valid during the call, what it holds is the session's. */
+void session_delivered(struct session *s, const struct delivery_result *result);
+
+#endif

@@ -1,0 +1,580 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "policy/acl.h"
+#include "policy/mark.h"
+#include "proxy/ops/metrics.h"
+#include "proxy/relay/host.h"
+#include "proxy/session/session_private.h"
+
+/* The net below those who keep the time of their answers themselves. */
+#define ANSWER_MS 3600000
+
+static void judge(struct session *s);
+
+/* --- what is told --- */
+
+static const char *
+source_text(const struct session_candidate *c)
+{
+    if (c->is_downstream_answer || c->is_verified)
+        return "downstream";
+    const char *text = dir_source_text(c->source);
+    return *text != '\0' ? text : "policy";
+}
+
+static void
+log_candidate(const struct session *s, const struct session_candidate *c, const char *verdict,
+              const char *status, uint32_t delay_ms)
+{
+    struct log_line l;
+
+    if (!log_wants(LOG_LEVEL_INFO))
+        return;
+    log_begin(&l, LOG_LEVEL_INFO, "rcpt");
+    log_str(&l, "session", s->id);
+    log_addr(&l, "client", session_client(s));
+    log_str(&l, "helo", s->helo);
+    log_path(&l, "from", span_str(s->tx->message->sender));
+    log_path(&l, "to", span_of(c->path.text, c->path.n));
+    log_str(&l, "verdict", verdict);
+    log_str(&l, "status", status);
+    log_str(&l, "reason", policy_reason_text(c->decision.reason));
+    log_str(&l, "source", source_text(c));
+    log_fmt(&l, "delay", "%.3f", (double)delay_ms / 1000);
+    log_end(&l);
+}
+
+static enum smtp_reply_id
+reply_of(enum policy_reason reason)
+{
+    switch (reason) {
+    case POLICY_REASON_NONE:
+    case POLICY_REASON_POSTMASTER:
+    case POLICY_REASON_FAILURE:
+        return SMTP_REPLY_RECIPIENT_OK;
+    case POLICY_REASON_SYNTAX:
+        return SMTP_REPLY_BAD_RECIPIENT;
+    case POLICY_REASON_HARVEST:
+        return SMTP_REPLY_HARVEST_REJECT;
+    case POLICY_REASON_BLIND:
+        return SMTP_REPLY_HARVEST_BLIND;
+    case POLICY_REASON_RELAY:
+        return SMTP_REPLY_RELAY_DENIED;
+    case POLICY_REASON_ROUTE:
+        return SMTP_REPLY_NO_ROUTE;
+    case POLICY_REASON_OTHER_ROUTE:
+        return SMTP_REPLY_OTHER_ROUTE;
+    case POLICY_REASON_LIMIT:
+    case POLICY_REASON_HALVED:
+        return SMTP_REPLY_TOO_MANY_RECIPIENTS;
+    case POLICY_REASON_BLOCKED:
+    case POLICY_REASON_RESTRICTED:
+    case POLICY_REASON_BLOCKED_CLIENT:
+    case POLICY_REASON_BLOCKED_SENDER:
+        return SMTP_REPLY_ACCESS_DENIED;
+    case POLICY_REASON_DNSBL:
+        return SMTP_REPLY_CLIENT_LISTED;
+    case POLICY_REASON_DIRECTORY:
+        return SMTP_REPLY_DIRECTORY_DOWN;
+    case POLICY_REASON_UNKNOWN:
+        return SMTP_REPLY_USER_UNKNOWN;
+    case POLICY_REASON_SIZE:
+        return SMTP_REPLY_RECIPIENT_SIZE;
+    case POLICY_REASON_DOWNSTREAM:
+    case POLICY_REASON_COUNT:
+        break;
+    }
+    return SMTP_REPLY_NO_ANSWER;
+}
+
+/* --- the end of a judgement --- */
+
+void
+session_candidate_drop(struct session *s)
+{
+    if (s->ticket != 0)
+        directory_cancel(s->w->directory, s->ticket);
+    s->ticket = 0;
+    relay_question_cancel(&s->question);
+    if (s->tx != NULL) {
+        free(s->tx->candidate);
+        s->tx->candidate = NULL;
+    }
+}
+
+/* Say REPLY to the candidate, and be done with it. */
+static void
+answer(struct session *s, const struct smtp_reply *reply, uint32_t delay_ms, const char *closes)
+{
+    char text[4 * SMTP_REPLY_LINE];
+    size_t n = smtp_reply_write(reply, text, sizeof(text) - 1);
+
+    text[n] = '\0';
+    session_candidate_drop(s);
+    session_reply_later(s, text, delay_ms, closes);
+}
+
+static bool
+add_recipient(struct session *s, const struct session_candidate *c)
+{
+    struct session_transaction *tx = s->tx;
+
+    /* The same recipient twice is one delivery. */
+    for (size_t i = 0; i < tx->message->n_recipients; i++)
+        if (span_is(span_of(c->canonical, c->canonical_n), tx->message->recipients[i].canonical))
+            return true;
+    struct smtp_rcpt rcpt = {.path = c->path, .notify = c->notify, .orcpt = span_str(c->orcpt)};
+
+    if (!message_add_recipient(tx->message, &rcpt, span_of(c->canonical, c->canonical_n),
+                               c->input.max_size, c->source != DIR_SOURCE_NONE))
+        return false;
+    if (tx->domain == NULL)
+        tx->domain = c->domain;
+    mark_share_take(&tx->share, c->share_limit);
+    return true;
+}
+
+/* stage = data: the recipient is taken for now, and the transaction will be refused. */
+static void
+note_late(struct session *s, const struct session_candidate *c, uint32_t delay_ms)
+{
+    struct session_transaction *tx = s->tx;
+
+    if (tx->late_address == NULL) {
+        tx->late_reason = c->decision.reason;
+        tx->late_address = span_dup(span_of(c->path.text, c->path.n));
+    }
+    if (delay_ms > tx->late_delay_ms)
+        tx->late_delay_ms = delay_ms;
+}
+
+static void
+accept_candidate(struct session *s, struct session_candidate *c)
+{
+    struct metrics *m = s->w->srv->metrics;
+    bool is_would = c->decision.is_would;
+    struct smtp_reply reply = smtp_reply_make(SMTP_REPLY_RECIPIENT_OK, NULL);
+
+    if (c->decision.is_late)
+        note_late(s, c, c->decision.delay_ms);
+    if (!add_recipient(s, c)) {
+        reply = smtp_reply_make(SMTP_REPLY_INTERNAL, NULL);
+        answer(s, &reply, 0, NULL);
+        return;
+    }
+    s->rcpt_ok++;
+    log_candidate(s, c, is_would ? "would-reject" : "accept", reply.enhanced, 0);
+    metrics_recipient(m, is_would ? METRICS_VERDICT_WOULD_REJECT : METRICS_VERDICT_ACCEPT,
+                      c->decision.reason);
+    answer(s, &reply, 0, NULL);
+}
+
+static void
+refuse_candidate(struct session *s, struct session_candidate *c, uint32_t delay_ms)
+{
+    struct smtp_reply reply = c->answer;
+    const char *closes = NULL;
+
+    if (c->decision.verdict == DECIDE_CLOSE) {
+        reply = smtp_reply_make(SMTP_REPLY_HARVEST_CLOSE, s->st->server.hostname);
+        closes = "harvest";
+        delay_ms = 0;
+    } else if (!c->is_downstream_answer && !c->is_refused_syntax) {
+        reply = smtp_reply_make(reply_of(c->decision.reason), c->path.text);
+    }
+    bool is_reject = reply.code / 100 == 5 || closes != NULL;
+    s->rcpt_bad++;
+    log_candidate(s, c, is_reject ? "reject" : "defer", reply.enhanced, delay_ms);
+    metrics_recipient(s->w->srv->metrics,
+                      is_reject ? METRICS_VERDICT_REJECT : METRICS_VERDICT_DEFER,
+                      c->decision.reason);
+    metrics_code(s->w->srv->metrics, status_code_find(span_str(reply.enhanced)));
+    answer(s, &reply, delay_ms, closes);
+}
+
+/* The directory says no: count it, and add what follows from that. */
+static void
+count_unknown(struct session *s, struct session_candidate *c)
+{
+    bool is_null = s->tx->message->sender[0] == '\0';
+    struct policy_harvest h =
+        policy_unknown(s->w->srv->policy, s->st, &s->policy, &s->tx->policy,
+                       span_of(c->canonical, c->canonical_n), is_null, clock_ms());
+
+    if (h.is_new)
+        metrics_harvest(s->w->srv->metrics, h.action);
+    c->decision = decide_harvest(&c->input, c->decision, &h);
+}
+
+static void
+conclude(struct session *s, struct session_candidate *c)
+{
+    uint32_t delay_ms = 0;
+
+    session_set_phase(s, SMTP_PHASE_RCPT);
+    if (c->decision.is_counted)
+        count_unknown(s, c);
+    delay_ms = c->decision.delay_ms;
+    if (c->decision.reason == POLICY_REASON_BLIND)
+        delay_ms = policy_blind_ms(s->st, &s->policy);
+    if (c->decision.verdict == DECIDE_ACCEPT)
+        accept_candidate(s, c);
+    else
+        refuse_candidate(s, c, delay_ms);
+}
+
+/* --- questions --- */
+
+/* The judgement goes on behind an answer that came from the loop. */
+static void
+resume(struct session *s)
+{
+    judge(s);
+    if (s->wait == SESSION_WAIT_DIRECTORY || s->wait == SESSION_WAIT_QUESTION) {
+        if (s->tx != NULL && s->tx->candidate != NULL)
+            return; /* another question is under way */
+        session_continue(s);
+        return;
+    }
+    stream_flush(s->stream);
+}
+
+static void
+take_answer(struct session_candidate *c, const struct dir_answer *a)
+{
+    c->source = a->source;
+    switch (a->status) {
+    case DIR_FOUND:
+        c->input.recipient = DECIDE_RECIPIENT_FOUND;
+        break;
+    case DIR_ABSENT:
+        c->input.recipient = DECIDE_RECIPIENT_ABSENT;
+        break;
+    case DIR_UNAVAILABLE:
+    case DIR_PENDING:
+        c->input.recipient = DECIDE_RECIPIENT_UNAVAILABLE;
+        break;
+    }
+    c->input.was_known = a->was_known;
+    c->input.is_restricted = a->is_restricted;
+    c->input.max_size = a->max_size;
+    /* Found without a source: nobody could be asked, and on_failure says accept. */
+    if (a->status == DIR_FOUND && a->source == DIR_SOURCE_NONE)
+        c->input.is_failure_accepted = true;
+}
+
+static void
+on_directory(void *arg, const struct dir_answer *a)
+{
+    struct session *s = arg;
+    struct session_candidate *c = s->tx->candidate;
+
+    s->ticket = 0;
+    take_answer(c, a);
+    metrics_lookup(s->w->srv->metrics, a->source, a->status, clock_ns() - c->asked_ns);
+    resume(s);
+}
+
+/* The downstream's answer is the reply. */
+static void
+on_question(void *arg, const struct smtp_reply *reply, bool has_failed)
+{
+    struct session *s = arg;
+    struct session_candidate *c = s->tx->candidate;
+    bool is_ok = reply->code / 100 == 2;
+
+    s->question = NULL;
+    (void)has_failed;
+    c->is_downstream_answer = true;
+    c->answer = *reply;
+    c->decision.reason = is_ok ? POLICY_REASON_NONE : POLICY_REASON_DOWNSTREAM;
+    c->decision.verdict = is_ok ? DECIDE_ACCEPT : DECIDE_REFUSE;
+    if (is_ok)
+        marks_remove(policy_marks(s->w->srv->policy), span_of(c->canonical, c->canonical_n));
+    conclude(s, c);
+    if (s->wait == SESSION_WAIT_QUESTION)
+        session_continue(s);
+    else
+        stream_flush(s->stream);
+}
+
+static bool
+ask_downstream(struct session *s, struct session_candidate *c, const char *sender,
+               relay_answer_fn *on_answer)
+{
+    struct pool *pool = worker_pool(s->w, c->domain->downstream);
+    struct relay_client client = {.address = *session_client(s),
+                                  .port = s->port,
+                                  .network = s->policy.client.network,
+                                  .helo = s->helo,
+                                  .is_esmtp = s->is_esmtp,
+                                  .session = s->id};
+
+    if (pool == NULL)
+        return false;
+    c->asked_ns = clock_ns();
+    s->question = relay_ask(pool, sender, c->path.text, c->path.is_utf8, &client, on_answer, s);
+    if (s->question == NULL)
+        return false;
+    session_set_wait(s, SESSION_WAIT_QUESTION, ANSWER_MS);
+    return true;
+}
+
+/* recipients = downstream: its word stands for the directory's. */
+static void
+on_verified(void *arg, const struct smtp_reply *reply, bool has_failed)
+{
+    struct session *s = arg;
+    struct session_candidate *c = s->tx->candidate;
+    bool is_absent = reply->code / 100 == 5 && strncmp(reply->enhanced, "5.1.", 4) == 0;
+    struct dir_answer a = {.status = DIR_UNAVAILABLE};
+
+    if (!has_failed && reply->code / 100 != 2 && !is_absent) {
+        on_question(s, reply, false); /* any other reply is passed on */
+        return;
+    }
+    s->question = NULL;
+    if (!has_failed)
+        a.status = is_absent ? DIR_ABSENT : DIR_FOUND;
+    c->is_verified = !has_failed;
+    take_answer(c, &a);
+    c->input.is_failure_accepted = false;
+    metrics_lookup_downstream(s->w->srv->metrics, a.status, clock_ns() - c->asked_ns);
+    resume(s);
+}
+
+/* Fill in what decide asks for.  True: it is there now; false: the session waits. */
+static bool
+ask_directory(struct session *s, struct session_candidate *c)
+{
+    struct dir_answer a = {.status = DIR_UNAVAILABLE};
+
+    if (c->domain->recipients == SETTINGS_RECIPIENTS_ANY) {
+        c->input.recipient = DECIDE_RECIPIENT_FOUND;
+        return true;
+    }
+    if (c->domain->recipients == SETTINGS_RECIPIENTS_DOWNSTREAM) {
+        if (ask_downstream(s, c, "", on_verified))
+            return false;
+        c->input.recipient = DECIDE_RECIPIENT_UNAVAILABLE;
+        return true;
+    }
+    c->asked_ns = clock_ns();
+    if (directory_ask(s->w->directory, c->domain, span_of(c->canonical, c->canonical_n),
+                      span_str(s->tx->message->sender_canonical), 0, clock_ms(), &a, on_directory,
+                      s, &s->ticket) == DIR_PENDING) {
+        session_set_wait(s, SESSION_WAIT_DIRECTORY, ANSWER_MS);
+        worker_plan_directory(s->w);
+        return false;
+    }
+    metrics_lookup(s->w->srv->metrics, a.source, a.status, clock_ns() - c->asked_ns);
+    take_answer(c, &a);
+    return true;
+}
+
+/* Judge the candidate as far as can be now. */
+static void
+judge(struct session *s)
+{
+    struct session_candidate *c = s->tx->candidate;
+
+    for (;;) {
+        c->decision = decide(&c->input);
+        switch (c->decision.verdict) {
+        case DECIDE_ACCEPT:
+        case DECIDE_REFUSE:
+        case DECIDE_CLOSE:
+            conclude(s, c);
+            return;
+        case DECIDE_ASK_LISTING:
+            c->input.listing = DECIDE_LISTING_CLEAR;
+            break;
+        case DECIDE_ASK_DIRECTORY:
+            if (!ask_directory(s, c))
+                return;
+            break;
+        case DECIDE_ASK_DOWNSTREAM:
+            if (ask_downstream(s, c, s->tx->message->sender, on_question))
+                return;
+            c->decision.verdict = DECIDE_REFUSE;
+            c->decision.reason = POLICY_REASON_ROUTE;
+            conclude(s, c);
+            return;
+        }
+    }
+}
+
+/* --- the beginning of a judgement --- */
+
+/* postmaster@ the first accepted domain that is one, not a pattern. */
+static void
+default_postmaster(const struct session *s, struct smtp_path *path)
+{
+    const char *domain = s->st->server.hostname;
+
+    for (size_t i = 0; i < s->st->n_domains; i++) {
+        if (s->st->domains[i].name[0] != '*') {
+            domain = s->st->domains[i].name;
+            break;
+        }
+    }
+    size_t n = strlen("postmaster@");
+    memcpy(path->text, "postmaster@", n);
+    if (!span_copy(path->text + n, sizeof(path->text) - n, span_str(domain)))
+        return;
+    path->at = (uint16_t)(n - 1);
+    path->n = (uint16_t)(n + strlen(domain));
+    path->is_postmaster = false;
+}
+
+/* RFC 5321 4.5.1: mail to postmaster is taken, and goes where the settings say. */
+static bool
+redirect_postmaster(const struct session *s, struct session_candidate *c)
+{
+    struct smtp_path *path = &c->path;
+    size_t used;
+    char text[SMTP_ADDRESS_MAX + 3];
+
+    if (s->st->server.postmaster != NULL) {
+        size_t n = strlen(s->st->server.postmaster);
+        if (n > SMTP_ADDRESS_MAX)
+            return false;
+        text[0] = '<';
+        memcpy(text + 1, s->st->server.postmaster, n);
+        text[n + 1] = '>';
+        if (!smtp_path_parse(span_of(text, n + 2), false, false, true, path, &used))
+            return false;
+    } else if (path->is_postmaster) {
+        default_postmaster(s, path);
+    }
+    c->canonical_n = smtp_path_canonical(path, c->canonical, &c->at);
+    return c->canonical_n > 0;
+}
+
+/* Where mail for the candidate goes: its domain's section; a postmaster's without one, the first.
+ */
+static void
+find_domain(const struct session *s, struct session_candidate *c)
+{
+    struct span domain = span_of(NULL, 0);
+
+    if (c->at < c->canonical_n)
+        domain = span_of(c->canonical + c->at + 1, c->canonical_n - c->at - 1);
+    c->domain = settings_domain_for(s->st, domain);
+    c->input.has_domain = c->domain != NULL || c->path.is_postmaster;
+    c->input.is_postmaster =
+        c->path.is_postmaster ||
+        (c->domain != NULL && span_is(span_of(c->canonical, c->at), "postmaster"));
+    if (!c->input.is_postmaster)
+        return;
+    const struct settings_domain *asked = c->domain != NULL ? c->domain : &s->st->domains[0];
+    if (!redirect_postmaster(s, c)) {
+        c->domain = asked;
+        return;
+    }
+    c->domain =
+        settings_domain_for(s->st, span_of(c->canonical + c->at + 1, c->canonical_n - c->at - 1));
+    if (c->domain == NULL)
+        c->domain = asked;
+}
+
+static void
+fill_input(struct session *s, struct session_candidate *c)
+{
+    struct session_transaction *tx = s->tx;
+    struct marks *marks = policy_marks(s->w->srv->policy);
+    struct span canonical = span_of(c->canonical, c->canonical_n);
+    struct span sender = span_str(tx->message->sender_canonical);
+    int64_t now_ms = clock_ms();
+
+    find_domain(s, c);
+    c->input.size = tx->declared_size;
+    if (c->domain == NULL)
+        return;
+    const struct route *route = hosts_route(s->w->srv->hosts, c->domain->downstream);
+    c->input.is_route_up = route != NULL && route_is_up(route);
+    c->input.is_other_route =
+        tx->domain != NULL && strcmp(tx->domain->downstream, c->domain->downstream) != 0;
+    c->share_limit = marks_limit(marks, sender, canonical, now_ms);
+    c->input.is_full = tx->message->n_recipients >= (size_t)s->st->server.max_recipients;
+    if (!c->input.is_full && !mark_share_allows(&tx->share, c->share_limit))
+        c->input.is_full = c->input.is_halved = true;
+    c->input.is_blocked = acl_recipient_blocked(s->st, canonical);
+    c->input.is_marked = marks_has(marks, canonical, now_ms);
+}
+
+static enum smtp_reply_id
+syntax_reply(enum smtp_syntax syntax)
+{
+    switch (syntax) {
+    case SMTP_SYNTAX_ARGUMENT:
+    case SMTP_SYNTAX_PARAMETER:
+        return SMTP_REPLY_ARGUMENT;
+    case SMTP_SYNTAX_UNKNOWN:
+        return SMTP_REPLY_PARAMETER;
+    case SMTP_SYNTAX_UTF8:
+        return SMTP_REPLY_NEEDS_SMTPUTF8;
+    case SMTP_SYNTAX_OK:
+    case SMTP_SYNTAX_ADDRESS:
+        break;
+    }
+    return SMTP_REPLY_BAD_RECIPIENT;
+}
+
+static void
+refuse_syntax(struct session *s, struct session_candidate *c, struct span argument,
+              enum smtp_syntax syntax)
+{
+    size_t n = argument.n < SMTP_ADDRESS_MAX ? argument.n : SMTP_ADDRESS_MAX;
+
+    if (argument.n > 0)
+        memcpy(c->path.text, argument.p, n);
+    c->path.text[n] = '\0';
+    c->path.n = (uint16_t)n;
+    c->input.is_bad_syntax = true;
+    c->decision = decide(&c->input);
+    if (c->decision.reason == POLICY_REASON_SYNTAX) {
+        c->is_refused_syntax = true;
+        c->answer = smtp_reply_make(syntax_reply(syntax), NULL);
+    }
+    bool is_syntax = c->is_refused_syntax;
+    refuse_candidate(
+        s, c, c->decision.reason == POLICY_REASON_BLIND ? policy_blind_ms(s->st, &s->policy) : 0);
+    if (is_syntax)
+        session_count_error(s);
+}
+
+void
+session_rcpt(struct session *s, struct span argument)
+{
+    struct session_candidate *c = calloc(1, sizeof(*c));
+    struct smtp_rcpt rcpt;
+
+    if (c == NULL) {
+        session_reply(s, SMTP_REPLY_INTERNAL, NULL);
+        return;
+    }
+    s->tx->candidate = c;
+    c->input.state = policy_session_state(&s->policy, s->tx->message->sender[0] == '\0');
+    c->input.is_monitor = s->st->server.monitor;
+    c->input.is_late = s->st->harvest.stage == SETTINGS_STAGE_DATA;
+    enum smtp_syntax syntax =
+        smtp_rcpt_parse(argument, s->offered, s->tx->message->is_smtputf8, &rcpt);
+    if (syntax == SMTP_SYNTAX_OK) {
+        c->path = rcpt.path;
+        c->notify = rcpt.notify;
+        span_copy(c->orcpt, sizeof(c->orcpt), rcpt.orcpt);
+        c->canonical_n = smtp_path_canonical(&c->path, c->canonical, &c->at);
+        if (c->canonical_n == 0)
+            syntax = SMTP_SYNTAX_ADDRESS;
+    }
+    if (syntax != SMTP_SYNTAX_OK) {
+        refuse_syntax(s, c, argument, syntax);
+        return;
+    }
+    fill_input(s, c);
+    judge(s);
+}
