@@ -16,6 +16,7 @@
  * connection with over 100 of them. */
 #define FLIGHTS_MAX 64
 
+#define USELESS_MS  1000             /* a connection that ends so soon was none */
 #define IDLE_MAX_MS (10 * 60 * 1000) /* Active Directory cuts at 15 minutes */
 #define ENTRIES_MAX 20               /* of one search: one is right, two are a mistake */
 
@@ -37,9 +38,11 @@ struct dir_connection {
     int wake;
     pthread_t thread;
     struct dir_link link;
-    size_t uri;
+    size_t uri;        /* which server it is, or was */
+    size_t n_useless;  /* servers in a row that took the connection and answered nothing */
     bool has_answered; /* a search, since it was opened */
-    int64_t heard_ms;  /* when something last came */
+    int64_t opened_ms;
+    int64_t heard_ms; /* when something last came */
     size_t n_flights;
     struct flight flights[FLIGHTS_MAX];
 };
@@ -48,14 +51,20 @@ struct dir_connection {
 static void
 lose(struct dir_connection *c, const char *why)
 {
-    bool has_answered = c->has_answered;
+    /* A server that takes connections and answers nothing is as good as down. */
+    bool is_useless =
+        why && !c->has_answered && (c->n_flights > 0 || clock_ms() - c->opened_ms < USELESS_MS);
 
     dir_link_close(&c->link);
     dir_pool_closed(c->pool, c->who);
-    /* A server that takes connections and answers nothing is as good as down. */
-    if (!has_answered && why) {
+    if (is_useless) {
         dir_pool_server(c->pool, c->uri, why);
-        dir_pool_failed(c->pool, c->who, false);
+        if (++c->n_useless == c->plan->conf->uri.n) {
+            c->n_useless = 0;
+            dir_pool_failed(c->pool, c->who, false);
+        }
+    } else {
+        c->n_useless = 0;
     }
     while (c->n_flights > 0) {
         struct flight *f = &c->flights[--c->n_flights];
@@ -143,9 +152,15 @@ take_end(struct dir_connection *c, struct flight *f, LDAPMessage *m)
     }
     ldap_memfree(words);
     c->has_answered = true;
-    dir_query_end(f->query, code);
-    if (e.kind == ERR_NONE || dir_query_verdict(f->query)->status == DIR_UNAVAILABLE)
-        dir_pool_search_state(c->pool, c->uri, e.kind == ERR_NONE ? NULL : e.text);
+    c->n_useless = 0;
+    /* That a group is gone is no fault of the server's: only what leaves a question open is told.
+     */
+    if (dir_query_end(f->query, code)) {
+        bool is_open = dir_query_verdict(f->query)->status == DIR_UNAVAILABLE;
+
+        if (is_open == (e.kind != ERR_NONE))
+            dir_pool_search_state(c->pool, c->uri, is_open ? e.text : NULL);
+    }
     return advance(c, f);
 }
 
@@ -196,6 +211,16 @@ take_messages(struct dir_connection *c)
     }
 }
 
+/* How long a server may be silent while it is asked.  With another to turn to it is half the time,
+ * so that the questions can be asked there before their askers give up. */
+static int64_t
+silence_ms(const struct dir_connection *c)
+{
+    const struct settings_directory *conf = c->plan->conf;
+
+    return conf->uri.n > 1 ? conf->timeout / 2 : conf->timeout;
+}
+
 /* Give up searches that got no answer in time; false if nothing at all has come since. */
 static bool
 expire(struct dir_connection *c, int64_t now_ms)
@@ -205,10 +230,10 @@ expire(struct dir_connection *c, int64_t now_ms)
     for (size_t i = c->n_flights; i > 0; i--) {
         struct flight *f = &c->flights[i - 1];
 
+        if (c->heard_ms <= f->sent_ms && now_ms - f->sent_ms >= silence_ms(c))
+            return false;
         if (now_ms - f->sent_ms < c->plan->conf->timeout)
             continue;
-        if (c->heard_ms < f->sent_ms)
-            return false;
         ldap_abandon_ext(c->link.ld, f->id, NULL, NULL);
         land(c, f, &unavailable);
     }
@@ -220,9 +245,14 @@ next_ms(const struct dir_connection *c)
 {
     int64_t next = c->heard_ms + IDLE_MAX_MS;
 
-    for (size_t i = 0; i < c->n_flights; i++)
-        if (c->flights[i].sent_ms + c->plan->conf->timeout < next)
-            next = c->flights[i].sent_ms + c->plan->conf->timeout;
+    for (size_t i = 0; i < c->n_flights; i++) {
+        const struct flight *f = &c->flights[i];
+        int64_t end_ms =
+            f->sent_ms + (c->heard_ms <= f->sent_ms ? silence_ms(c) : c->plan->conf->timeout);
+
+        if (end_ms < next)
+            next = end_ms;
+    }
     return next;
 }
 
@@ -261,20 +291,23 @@ serve(struct dir_connection *c)
     }
 }
 
+/* The servers in their order; after a useless one those behind it. */
 static void
 open_any(struct dir_connection *c)
 {
     const struct str_list *uris = &c->plan->conf->uri;
+    size_t first = c->n_useless > 0 ? c->uri + 1 : 0;
 
-    for (size_t i = 0; i < uris->n; i++) {
+    for (size_t i = 0; i < uris->n - c->n_useless; i++) {
+        size_t uri = (first + i) % uris->n;
         struct err e;
-        enum dir_link_result result = dir_link_open(&c->link, c->plan, i, &e);
+        enum dir_link_result result = dir_link_open(&c->link, c->plan, uri, &e);
 
-        dir_pool_server(c->pool, i, result == DIR_LINK_OK ? NULL : e.text);
+        dir_pool_server(c->pool, uri, result == DIR_LINK_OK ? NULL : e.text);
         if (result == DIR_LINK_OK) {
-            c->uri = i;
+            c->uri = uri;
             c->has_answered = false;
-            c->heard_ms = clock_ms();
+            c->opened_ms = c->heard_ms = clock_ms();
             dir_pool_opened(c->pool, c->who);
             return;
         }
@@ -283,6 +316,7 @@ open_any(struct dir_connection *c)
             return;
         }
     }
+    c->n_useless = 0;
     dir_pool_failed(c->pool, c->who, false);
 }
 

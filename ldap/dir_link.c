@@ -190,15 +190,16 @@ bind_link(LDAP *ld, const struct settings_directory *conf, struct err *e)
 }
 
 static int
-connect_link(LDAP *ld, const struct settings_directory *conf, size_t uri, struct err *e)
+connect_link(struct dir_link *l, const struct settings_directory *conf, size_t uri, struct err *e)
 {
     bool is_plain = strncasecmp(conf->uri.v[uri], "ldap://", 7) == 0;
-    int rc = ldap_connect(ld);
+    int rc = ldap_connect(l->ld);
 
+    /* With a socket it was connected, and what failed is the handshake or the certificate. */
     if (rc != LDAP_SUCCESS)
-        return dir_link_error(ld, rc, e, "connect");
-    rc = is_plain && conf->starttls ? ldap_start_tls_s(ld, NULL, NULL) : LDAP_SUCCESS;
-    return rc == LDAP_SUCCESS ? 0 : dir_link_error(ld, rc, e, "StartTLS");
+        return dir_link_error(l->ld, rc, e, l->guard.fd < 0 ? "connect" : "TLS");
+    rc = is_plain && conf->starttls ? ldap_start_tls_s(l->ld, NULL, NULL) : LDAP_SUCCESS;
+    return rc == LDAP_SUCCESS ? 0 : dir_link_error(l->ld, rc, e, "StartTLS");
 }
 
 enum dir_link_result
@@ -215,7 +216,7 @@ dir_link_open(struct dir_link *l, const struct dir_plan *plan, size_t uri, struc
     }
     rc = LDAP_OTHER;
     dir_guard_arm(&l->guard, clock_ms() + conf->timeout);
-    if (set_options(l->ld, conf, &l->hook, e) == 0 && connect_link(l->ld, conf, uri, e) == 0) {
+    if (set_options(l->ld, conf, &l->hook, e) == 0 && connect_link(l, conf, uri, e) == 0) {
         dir_guard_arm(&l->guard, clock_ms() + conf->timeout);
         rc = bind_link(l->ld, conf, e);
         if (rc != LDAP_SUCCESS && e->kind == ERR_NONE)

@@ -19,12 +19,15 @@
 #define BUCKETS  1024u
 #define JOBS_MAX 10000u /* questions at once; beyond, nobody can be asked */
 
+#define TELL_AGAIN_MS 10000 /* another error of a server that is down */
+
 #define BACKOFF_FIRST_MS   500
 #define BACKOFF_LAST_MS    15000
 #define BACKOFF_REFUSED_MS (10 * 60 * 1000) /* an account locks after a few wrong passwords */
 
 struct server {
     bool is_known, is_up; /* is_known: its state has been told */
+    int64_t told_ms;
     char error[160];
 };
 
@@ -322,14 +325,19 @@ void
 dir_pool_server(struct dir_pool *p, size_t uri, const char *error)
 {
     struct server *s = &p->servers[uri];
+    bool is_change;
 
     pthread_mutex_lock(&p->lock);
-    if (error && (!s->is_known || s->is_up || strcmp(s->error, error) != 0)) {
+    is_change = !s->is_known || s->is_up != !error;
+    if (error && strcmp(s->error, error) != 0) {
+        is_change = is_change || clock_ms() - s->told_ms >= TELL_AGAIN_MS;
         span_copy(s->error, sizeof s->error, span_of(error, strnlen(error, sizeof s->error - 1)));
-        tell(p, uri, "down", LOG_LEVEL_WARNING, error);
-    } else if (!error && (!s->is_known || !s->is_up)) {
+    }
+    if (!error)
         s->error[0] = '\0';
-        tell(p, uri, "up", LOG_LEVEL_NOTICE, NULL);
+    if (is_change) {
+        tell(p, uri, error ? "down" : "up", error ? LOG_LEVEL_WARNING : LOG_LEVEL_NOTICE, error);
+        s->told_ms = clock_ms();
     }
     s->is_known = true;
     s->is_up = !error;

@@ -527,7 +527,7 @@ sender_ended(struct dir_query *q, int code)
     }
 }
 
-void
+bool
 dir_query_end(struct dir_query *q, int code)
 {
     bool is_gone = q->step == STEP_GROUPS && (code == LDAP_NO_SUCH_OBJECT || code == LDAP_REFERRAL);
@@ -550,4 +550,5 @@ dir_query_end(struct dir_query *q, int code)
     case STEP_END:
         break;
     }
+    return q->step == STEP_END;
 }

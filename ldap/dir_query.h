@@ -30,8 +30,9 @@ bool dir_query_search(struct dir_query *q, struct dir_search *s);
 /* Each entry of the search, and each continuation reference. */
 void dir_query_entry(struct dir_query *q, LDAP *ld, LDAPMessage *entry);
 void dir_query_reference(struct dir_query *q);
-/* The search ended with CODE, which dir_result_outcome does not call LOST. */
-void dir_query_end(struct dir_query *q, int code);
+/* The search ended with CODE, which dir_result_outcome does not call LOST.  True if it was the last
+ * one. */
+bool dir_query_end(struct dir_query *q, int code);
 
 const struct dir_verdict *dir_query_verdict(const struct dir_query *q);
 /* malloc'd, the caller's from then on; NULL without with_detail. */
