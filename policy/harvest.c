@@ -5,8 +5,6 @@
 
 /* Counting, and what follows from it. */
 
-#define RATIO_SLACK 1e-9 /* 0.1 * 30 is more than 3 */
-
 static uint32_t
 hash_of(const struct policy *p, struct span address)
 {
@@ -147,8 +145,7 @@ count(const struct question *q, const struct network *network, int threshold, bo
         f.limited = "private";
     else if (is_client && policy_is_trusted(q->st, e, q->now.s))
         f.limited = "trusted";
-    if (q->is_trap ||
-        (f.count >= (uint32_t)threshold && f.ratio >= q->st->harvest.ratio - RATIO_SLACK))
+    if (q->is_trap || (f.count >= (uint32_t)threshold && f.ratio >= q->st->harvest.ratio))
         act(q, e, &f);
     ledger_close(q->p->ledger, e);
     if (f.is_new)
@@ -249,7 +246,7 @@ policy_transaction_refused(const struct settings *st, const struct policy_sessio
 
     if (!policy_is_counted(st, &s->client) || threshold == 0 || t->n < threshold)
         return false;
-    return (double)t->n / (double)(t->n + known) >= st->harvest.ratio - RATIO_SLACK;
+    return (double)t->n / (double)(t->n + known) >= st->harvest.ratio;
 }
 
 void

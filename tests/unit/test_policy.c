@@ -267,6 +267,21 @@ test_ratio(void **state)
     ask_in_peace(&s, 0, 9);
     assert_int_equal(ask(&s, 9, false).action, POLICY_ACTION_BLOCK);
 
+    /* Of tenths none is a double, and yet 3 of 10 are 0.3. */
+    for (int tenths = 1; tenths <= 10; tenths++) {
+        char client[32];
+        (void)snprintf(client, sizeof client, "198.18.%d.1", tenths);
+        settings.harvest.ratio = strtod((const char *[]){"0.1", "0.2", "0.3", "0.4", "0.5", "0.6",
+                                                         "0.7", "0.8", "0.9", "1"}[tenths - 1],
+                                        NULL);
+        settings.harvest.threshold = tenths;
+        s = session_of(client);
+        serve(&s, 0, 10 - tenths);
+        ask_in_peace(&s, 0, tenths - 1);
+        assert_int_equal(ask(&s, tenths - 1, false).action, POLICY_ACTION_BLOCK);
+    }
+    settings.harvest.threshold = 10;
+
     /* 0: any. */
     settings.harvest.ratio = 0;
     s = session_of("192.0.2.8");

@@ -292,6 +292,7 @@ test_marks_and_deliveries_survive(void **state)
     assert_false(served[2]); /* nobody knows what became of it */
     restart(1);
     assert_true(marks_limit(policy_marks(policy), sender, a, now) == UINT32_MAX);
+    assert_true(marks_has(policy_marks(policy), a, now));
     restart(86400);
     assert_false(marks_has(policy_marks(policy), a, now));
 }
@@ -318,7 +319,7 @@ test_many_networks(void **state)
     now += 8 * DAY;
     for (int i = 0; i < 400; i++)
         policy_tick(policy, &settings, now, wall);
-    for (int i = 0; i < 400; i++) {
+    for (int i = 0; i < 110; i++) {
         (void)ask("198.51.100.1", i, 1, false);
         save();
         policy_tick(policy, &settings, now, wall);
