@@ -113,6 +113,7 @@ resolver_client_dispatch(struct resolver_client *c, int64_t now_ms)
             deliver(c, p, &answered->answer);
         free(answered);
     }
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): deliver takes P out before it frees it */
     while ((p = TAILQ_FIRST(&c->pendings)) != NULL && p->deadline_ms <= now_ms)
         deliver(c, p, &unknown);
 }
