@@ -13,6 +13,7 @@ import time
 import pytest
 
 from conftest import CONTENT
+from harness import servers
 from harness.journal import DEADLINE_S
 from harness.postern import BINARY
 
@@ -174,7 +175,7 @@ def test_blocks(exchange, postern):
     listed = ctl_json(mx, "blocks", "list")["blocks"]
     assert [b["network"] for b in listed] == ["2001:db8::1", NETWORK]
     assert all(b["by"] == "control" and b["action"] == "block" for b in listed)
-    assert 7190 <= listed[1]["remaining_s"] <= 7200
+    assert 7190 <= listed[1]["remaining_s"] <= 7201
     assert NETWORK in ctl(mx, "blocks").stdout
     assert mx.metrics()["postern_blocks"] == 2
     assert ctl_json(mx, "unblock", NETWORK)["ended"] == 1
@@ -191,6 +192,67 @@ def test_the_daemon_says_no(mx, words):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("posternctl: ")
     assert ctl_json(mx, *words)["ok"] is False
+
+
+@pytest.fixture
+def slapd(directory, certificates):
+    path = os.path.join(directory, "slapd")
+    os.mkdir(path)
+    server = servers.Slapd(path, certificates, {"anna": ["anna@example.test", "a@example.test"]})
+    yield server
+    server.stop()
+
+
+def ldap_settings(directory, slapd, **more):
+    password = os.path.join(directory, "password")
+    with open(os.open(password, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as out:
+        out.write(slapd.PASSWORD)
+    return {"directory": {"type": "ad", "file": None, "uri": slapd.uri, "base": slapd.BASE,
+                          "bind_dn": slapd.ROOT_DN, "bind_password_file": password,
+                          "timeout": "1s", **more}}
+
+
+def test_lookup_shows_the_directorys_own_words(exchange, postern, directory, slapd):
+    mx = postern(exchange(), settings=ldap_settings(directory, slapd))
+    mx.wait_log("directory", state="up")
+    answer = ctl_json(mx, "lookup", "a@example.test")
+    assert (answer["verdict"], answer["source"]) == ("accept", "ldap")
+    live = answer["live"]
+    assert live["result"] == "found" and live["server"] == slapd.uri
+    assert live["dn"] == "cn=anna,dc=example,dc=test"
+    assert "proxyAddresses: smtp:a@example.test" in live["attributes"]
+    assert live["dn"] in ctl(mx, "lookup", "a@example.test").stdout
+    assert ctl_json(mx, "lookup", "a@example.test")["source"] == "cache"
+    assert mx.metrics()[f'postern_directory_up{{server="{slapd.uri}"}}'] == 1
+    assert slapd.uri in ctl(mx, "directory").stdout
+
+
+def test_i_have_just_made_the_mailbox(exchange, postern, directory, slapd):
+    mx = postern(exchange(), settings=ldap_settings(directory, slapd))
+    mx.wait_log("directory", state="up")
+    client = mx.client()
+    client.ok("MAIL FROM:<s@example.org>")
+    assert client.command("RCPT TO:<new@example.test>").status == "550 5.1.1"
+    slapd.add("new", ["new@example.test"])
+    assert client.command("RCPT TO:<new@example.test>").status == "550 5.1.1"  # remembered
+    assert ctl_json(mx, "forget", "new@example.test")["was_cached"] is True
+    assert client.command("RCPT TO:<new@example.test>").status == "250 2.1.5"
+
+
+def test_lookup_without_a_server(exchange, postern, directory, slapd):
+    mx = postern(exchange(), settings=ldap_settings(directory, slapd))
+    mx.wait_log("directory", state="up")
+    slapd.stop()
+    mx.wait_log("directory", state="down")
+    answer = ctl_json(mx, "lookup", "a@example.test")
+    assert (answer["verdict"], answer["reason"]) == ("defer", "directory")
+    assert answer["reply"].startswith("451 4.4.3 ")
+    assert answer["live"]["result"] == "unavailable"
+    status, text = mx.get("/readyz")
+    assert slapd.uri in text
+    problems = json.loads(text)["problems"]
+    assert {"directory"} == {p["part"] for p in problems}
+    assert slapd.uri in ctl(mx, "status").stdout
 
 
 def test_forget(mx):
