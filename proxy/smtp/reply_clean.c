@@ -153,20 +153,21 @@ is_exception(struct span word)
     return true;
 }
 
-/* The length of an IP address at the start of WORD, 0 if there is none. */
+/* The length of an IP address at the start of WORD, 0 if there is none.  A port or a full stop may
+ * follow it. */
 static size_t
 ip_address(struct span word)
 {
     struct netaddr address;
     size_t n = 0;
 
-    while (n < word.n && memchr("0123456789abcdefABCDEF.:", word.p[n], 24) != NULL)
+    while (n < word.n && n < NETADDR_TEXT &&
+           memchr("0123456789abcdefABCDEF.:", word.p[n], 24) != NULL)
         n++;
-    while (n > 0 && !netaddr_parse(span_of(word.p, n), &address)) {
-        if (word.p[n - 1] != '.' && word.p[n - 1] != ':')
-            return 0;
-        n--;
-    }
+    while (n > 0 && !netaddr_parse(span_of(word.p, n), &address))
+        do
+            n--;
+        while (n > 0 && word.p[n] != '.' && word.p[n] != ':');
     return n;
 }
 
@@ -189,7 +190,7 @@ put_word(struct output *out, struct span word)
         drop_local_part(out);
         return;
     }
-    for (size_t i = 0; i < word.n; i = end) {
+    for (size_t i = span_starts_nocase(word, "IPv6:") ? 5 : 0; i < word.n; i = end) {
         struct span part, name;
 
         end = i + ip_address(span_of(word.p + i, word.n - i));
