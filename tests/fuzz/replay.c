@@ -24,9 +24,11 @@ replay_file(const char *path)
 {
     FILE *f = fopen(path, "rb");
     uint8_t *data;
-    long n;
+    long n = -1;
 
-    if (!f || fseek(f, 0, SEEK_END) != 0 || (n = ftell(f)) < 0)
+    if (f && fseek(f, 0, SEEK_END) == 0)
+        n = ftell(f);
+    if (n < 0)
         die(path);
     rewind(f);
     /* Just as large as the input, so that a sanitizer sees what is read beyond it. */
