@@ -27,8 +27,7 @@ struct dns_channel {
     ares_channel ares;
     struct event *timer;
     LIST_HEAD(watches, watch) watches;
-    size_t open; /* questions under way */
-    bool is_retired;
+    size_t open;              /* questions under way */
     struct dns_answer answer; /* the one being delivered */
 };
 
@@ -41,32 +40,12 @@ struct dns_query {
     bool has_failed;  /* there */
 };
 
-static void
-destroy(struct dns_channel *c)
-{
-    struct watch *w;
-
-    /* Ends the questions that are open by ARES_EDESTRUCTION. */
-    ares_destroy(c->ares);
-    while ((w = LIST_FIRST(&c->watches)) != NULL) {
-        LIST_REMOVE(w, link);
-        event_free(w->event);
-        free(w);
-    }
-    event_free(c->timer);
-    free(c);
-}
-
 /* After anything that c-ares did: wake up when it next wants to. */
 static void
 rearm(struct dns_channel *c)
 {
     struct timeval t;
 
-    if (c->is_retired && c->open == 0) {
-        destroy(c);
-        return;
-    }
     if (ares_timeout(c->ares, NULL, &t) != NULL)
         evtimer_add(c->timer, &t);
     else
@@ -184,22 +163,28 @@ dns_channel_new(struct event_base *base, const char *nameserver, int64_t timeout
 }
 
 void
-dns_channel_retire(struct dns_channel **c)
+dns_channel_free(struct dns_channel **c)
 {
-    if (*c == NULL)
+    struct dns_channel *old = *c;
+    struct watch *w;
+
+    if (old == NULL)
         return;
-    (*c)->is_retired = true;
-    if ((*c)->open == 0)
-        destroy(*c);
+    ares_destroy(old->ares);
+    while ((w = LIST_FIRST(&old->watches)) != NULL) {
+        LIST_REMOVE(w, link);
+        event_free(w->event);
+        free(w);
+    }
+    event_free(old->timer);
+    free(old);
     *c = NULL;
 }
 
-void
-dns_channel_free(struct dns_channel **c)
+bool
+dns_channel_is_idle(const struct dns_channel *c)
 {
-    if (*c != NULL)
-        destroy(*c);
-    *c = NULL;
+    return c->open == 0;
 }
 
 static void
@@ -208,13 +193,14 @@ on_answer(void *arg, int status, int timeouts, unsigned char *message, int n)
     struct dns_query *q = arg;
     struct dns_channel *c = q->channel;
 
+    (void)status;
     (void)timeouts;
     if (q->is_starting) {
         q->has_failed = true;
         return;
     }
     c->open--;
-    if (q->done != NULL && status != ARES_EDESTRUCTION) {
+    if (q->done != NULL) {
         /* The message has the say, not c-ares' reading of it. */
         dns_answer_set(&c->answer, DNS_TROUBLE);
         if (message != NULL && n > 0)

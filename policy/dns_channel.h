@@ -1,6 +1,7 @@
 #ifndef POLICY_DNS_CHANNEL_H
 #define POLICY_DNS_CHANNEL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -19,10 +20,11 @@ typedef void dns_done_fn(void *arg, const struct dns_answer *answer);
  * servers make no sense, or memory is out. */
 struct dns_channel *dns_channel_new(struct event_base *base, const char *nameserver,
                                     int64_t timeout_ms, struct err *e);
-/* Nothing will be asked any more; goes away with the last answer.  Clears *C; NULL is fine. */
-void dns_channel_retire(struct dns_channel **c);
-/* At once; no callback is called any more.  Not from within one.  Clears *C; NULL is fine. */
+/* Answers what is open by DNS_TROUBLE first.  Not from within a callback.  Clears *C; NULL is fine.
+ */
 void dns_channel_free(struct dns_channel **c);
+/* Is no question open? */
+bool dns_channel_is_idle(const struct dns_channel *c);
 /* Calls DONE(ARG, answer) once, never before it returns; DONE may ask anew.  NULL if it cannot be
  * asked, which is DNS_TROUBLE; else a handle that is good until DONE is called. */
 struct dns_query *dns_channel_ask(struct dns_channel *c, const struct dns_question *question,

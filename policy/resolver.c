@@ -291,9 +291,13 @@ on_arrival(evutil_socket_t fd, short what, void *arg)
 static void
 on_tick(evutil_socket_t fd, short what, void *arg)
 {
+    struct resolver *r = arg;
+
     (void)fd;
     (void)what;
-    resolver_zones_tick(arg, clock_ms());
+    if (r->retired != NULL && dns_channel_is_idle(r->retired))
+        dns_channel_free(&r->retired);
+    resolver_zones_tick(r, clock_ms());
 }
 
 int
@@ -318,7 +322,8 @@ resolver_reload(struct resolver *r, const struct settings *st, struct err *e)
         dns_channel_free(&channel);
         return err_set(e, ERR_SYSTEM, "out of memory");
     }
-    dns_channel_retire(&old);
+    dns_channel_free(&r->retired);
+    r->retired = old;
     return 0;
 }
 
@@ -387,6 +392,7 @@ resolver_free(struct resolver **r)
     if (old->tick != NULL)
         event_free(old->tick);
     dns_channel_free(&old->channel);
+    dns_channel_free(&old->retired);
     dns_cache_free(&old->cache);
     mailbox_free(&old->box);
     pthread_mutex_destroy(&old->lock);

@@ -98,6 +98,7 @@ struct client {
 struct resolver {
     struct event_base *base;
     struct dns_channel *channel;
+    struct dns_channel *retired; /* of before a reload; goes once it is idle */
     struct dns_cache *cache;
     struct siphash_key key;
     int64_t timeout_ms;

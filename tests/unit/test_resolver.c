@@ -335,6 +335,15 @@ test_reload_under_way(void **state)
     assert_int_equal(resolver_reload(f.resolver, &f.st, NULL), 0);
     wait_for(&r);
     assert_int_equal(r.answer.spf, SPF_PASS);
+    /* Two reloads: the server's connection is gone, and the question is not lost. */
+    asked = 0;
+    ask_spf("192.0.2.1", "h.test", "x@silent.test", &r);
+    while (asked == 0)
+        event_base_loop(f.base, EVLOOP_ONCE);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(resolver_reload(f.resolver, &f.st, NULL), 0);
+    wait_for(&r);
+    assert_int_equal(r.answer.spf, SPF_TEMPERROR);
 }
 
 static void
