@@ -79,6 +79,8 @@ judge_listing(const struct decide_input *in)
 static enum policy_reason
 judge_recipient(const struct decide_input *in)
 {
+    if (in->is_trap)
+        return POLICY_REASON_UNKNOWN;
     switch (in->recipient) {
     case DECIDE_RECIPIENT_UNASKED:
     case DECIDE_RECIPIENT_FOUND:
@@ -94,7 +96,7 @@ judge_recipient(const struct decide_input *in)
 static enum policy_reason
 judge_restrictions(const struct decide_input *in)
 {
-    if (in->recipient != DECIDE_RECIPIENT_FOUND)
+    if (in->recipient != DECIDE_RECIPIENT_FOUND || in->is_trap)
         return POLICY_REASON_NONE;
     if (in->is_restricted)
         return POLICY_REASON_RESTRICTED;
@@ -164,9 +166,9 @@ decide(const struct decide_input *in)
         return ask(DECIDE_ASK_LISTING);
     if (found(in, judge_listing(in), &d))
         return d;
-    if (in->recipient == DECIDE_RECIPIENT_UNASKED)
+    if (in->recipient == DECIDE_RECIPIENT_UNASKED && !in->is_trap)
         return ask(DECIDE_ASK_DIRECTORY);
-    is_counted = in->recipient == DECIDE_RECIPIENT_ABSENT && !in->was_known;
+    is_counted = in->is_trap || (in->recipient == DECIDE_RECIPIENT_ABSENT && !in->was_known);
     if (found(in, judge_recipient(in), &d) || found(in, judge_restrictions(in), &d)) {
         d.is_counted = is_counted;
         return d;

@@ -50,6 +50,7 @@ struct decide_input {
     bool is_halved;
     bool is_postmaster; /* postmaster@ an accepted domain, or <Postmaster> */
     bool is_blocked;    /* acl_recipient_blocked */
+    bool is_trap; /* acl_is_trap: unknown and counted, whatever the directory knows or once knew */
     enum decide_listing listing;
     enum decide_recipient recipient; /* of a domain with recipients = any: FOUND */
     bool was_known;                  /* absent, but a tombstone is there */

@@ -298,6 +298,7 @@ look_around(struct lookup *k, const struct smtp_path *path, size_t at)
     const struct route *route = hosts_route(k->all->srv->hosts, k->domain->downstream);
     k->in.is_route_up = route && route_is_up(route);
     k->in.is_blocked = acl_recipient_blocked(st, span_str(k->address));
+    k->in.is_trap = acl_is_trap(st, span_str(k->address));
     k->in.is_marked =
         marks_has(policy_marks(k->all->srv->policy), span_str(k->address), clock_ms());
     if (k->domain->recipients != SETTINGS_RECIPIENTS_DIRECTORY)

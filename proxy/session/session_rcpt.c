@@ -503,6 +503,7 @@ fill_input(struct session *s, struct session_candidate *c)
     if (!c->input.is_full && !mark_share_allows(&tx->share, c->share_limit))
         c->input.is_full = c->input.is_halved = true;
     c->input.is_blocked = acl_recipient_blocked(s->st, canonical);
+    c->input.is_trap = acl_is_trap(s->st, canonical);
     c->input.is_marked = marks_has(marks, canonical, now_ms);
 }
 

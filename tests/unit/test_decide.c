@@ -264,6 +264,32 @@ test_tombstone_is_refused_but_not_counted(void **state)
     assert_false(d.is_counted);
 }
 
+/* A trap is mostly the address of somebody who left: neither a tombstone nor an entry saves the one
+ * who writes to it. */
+static void
+test_trap(void **state)
+{
+    static const enum decide_recipient answers[] = {
+        DECIDE_RECIPIENT_UNASKED, DECIDE_RECIPIENT_UNAVAILABLE, DECIDE_RECIPIENT_ABSENT,
+        DECIDE_RECIPIENT_FOUND};
+    (void)state;
+
+    for (size_t i = 0; i < COUNT(answers); i++) {
+        struct decide_input in = welcome();
+        struct decision d;
+        in.is_trap = true;
+        in.recipient = answers[i];
+        in.was_known = true;
+        make_restricted(&in);
+        d = decide(&in);
+        assert_int_equal(d.verdict, DECIDE_REFUSE);
+        assert_int_equal(d.reason, POLICY_REASON_UNKNOWN);
+        assert_true(d.is_counted);
+        in.is_postmaster = true;
+        assert_int_equal(decide(&in).verdict, DECIDE_ACCEPT);
+    }
+}
+
 /* monitor: the verdicts on recipients are told, all else is given. */
 static void
 test_monitor(void **state)
@@ -395,6 +421,7 @@ main(void)
         cmocka_unit_test(test_on_failure_accept),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_tombstone_is_refused_but_not_counted),
+        cmocka_unit_test(test_trap),
         cmocka_unit_test(test_monitor),
         cmocka_unit_test(test_late),
         cmocka_unit_test(test_harvest_added),
