@@ -180,7 +180,8 @@ static const char *const zone[][3] = {
     /* macros */
     {"9.113.0.203.in-addr.x.test", "A", "127.0.0.2"},
     {"203.0.113.9.x.test", "A", "127.0.0.2"},
-    {"113.9.x.test", "A", "127.0.0.2"},
+    {"113.9.y.test", "A", "127.0.0.2"},
+    {"own.test.p.test", "A", "127.0.0.2"},
     {"jane.doe.l.test", "A", "127.0.0.2"},
     {"doe.jane.l.test", "A", "127.0.0.2"},
     {"jane.doe@own.test.s.test", "A", "127.0.0.2"},
@@ -202,6 +203,9 @@ static const char *const zone[][3] = {
     {"8.113.0.203.in-addr.arpa", "PTR", "notown.test"},
     {"notown.test", "A", "203.0.113.8"},
     {"7.113.0.203.in-addr.arpa", "TIMEOUT", ""},
+    {"1.2.0.192.in-addr.arpa", "PTR", "sub.own.test"},
+    {"1.2.0.192.in-addr.arpa", "PTR", "own.test"},
+    {"sub.own.test", "A", "192.0.2.1"},
 };
 
 static void
@@ -366,7 +370,8 @@ static const struct {
     {"v=spf1 exists:%{ir}.%{v}.x.test", V4, SPF_PASS},
     {"v=spf1 exists:%{ir}.%{v}.x.test", V6, SPF_PASS},
     {"v=spf1 exists:%{i}.x.test", V4, SPF_PASS},
-    {"v=spf1 exists:%{i2}.x.test", V4, SPF_PASS},
+    {"v=spf1 exists:%{i2}.y.test", V4, SPF_PASS},
+    {"v=spf1 exists:%{i3}.y.test", V4, SPF_NEUTRAL},
     {"v=spf1 exists:%{i128}.x.test", V4, SPF_PASS},
     {"v=spf1 exists:%{l}.l.test", V4, SPF_PASS},
     {"v=spf1 exists:%{lr}.l.test", V4, SPF_PASS},
@@ -377,6 +382,7 @@ static const struct {
     {"v=spf1 exists:mail.%{d}", V4, SPF_PASS},
     {"v=spf1 exists:100%%%_a%-b.test", V4, SPF_PASS},
     {"v=spf1 exists:%{p}.p.test", V4, SPF_PASS},
+    {"v=spf1 exists:%{p}.p.test", "192.0.2.1", SPF_PASS},
     {"v=spf1 exists:%{p}.p.test", "203.0.113.6", SPF_PASS},
     {"v=spf1 exists:%{p}.p.test", "203.0.113.8", SPF_NEUTRAL},
     {"v=spf1 exists:%{d0}.test", V4, SPF_PERMERROR},
