@@ -61,16 +61,15 @@ dir_result_attribute(struct span description)
         return a;
     while (span_next(&rest, ';', &option)) {
         struct span low;
-        uint64_t high;
+        uint64_t high = 0;
 
         if (!span_starts_nocase(option, "range="))
             continue;
         option = span_of(option.p + 6, option.n - 6);
-        if (!span_next(&option, '-', &low))
-            continue;
-        a.is_ranged = true;
-        a.is_last = !span_u64(option, 0xfffffffe, &high);
-        a.next = a.is_last ? 0 : (unsigned)high + 1;
+        (void)span_next(&option, '-', &low);
+        a.is_last = span_is(option, "*");
+        a.is_ranged = a.is_last || span_u64(option, UINT32_MAX - 1, &high);
+        a.next = a.is_ranged && !a.is_last ? (unsigned)high + 1 : 0;
     }
     return a;
 }
