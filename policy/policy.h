@@ -133,8 +133,13 @@ uint32_t policy_blind_ms(const struct settings *st, const struct policy_session 
  * it was: count it for S's client, its wide network and transaction T, and say what follows.
  * postmaster@ and abuse@ are never counted, nor is anything of an allowed client or with `enabled =
  * no` (then the delay is 0).  When an action begins it is logged (`harvest`, `block`) and S's state
- * is set. A wide network that is a harvester gets the same action as a client: under BLOCK and
- * BLIND the wide network is blocked, but for its trusted clients. */
+ * is set.
+ *
+ * A wide network that is a harvester gets the same action as a client: under BLOCK and BLIND the
+ * wide network is blocked, but for its trusted clients.  A trap makes a harvester of the client
+ * alone.  Under the null sender the action is always BLIND's, for the block's time where the action
+ * is BLOCK or BLIND, else for the session.  A block is a repetition within 7 days of the end of the
+ * last one; an operator's block is none.  Of trusted_recipients no more than 128 are asked for. */
 struct policy_harvest policy_unknown(struct policy *p, const struct settings *st,
                                      struct policy_session *s, struct policy_transaction *t,
                                      struct span address, bool is_null_sender, int64_t now_ms);
