@@ -378,6 +378,7 @@ show_pairs(json_t *object, const char *indent, FILE *out)
     {
         char name[64];
         snprintf(name, sizeof name, "%s%s", indent, key);
+        text_safe(name);
         if (strcmp(key, "ok") == 0)
             continue;
         if (json_is_object(value)) {

@@ -27,6 +27,17 @@ has_control(struct span s)
     return false;
 }
 
+/* The path and query of an absolute http:// URI (RFC 9112 3.2.2); without a path it is "/". */
+static struct span
+without_authority(struct span uri)
+{
+    for (size_t i = strlen("http://"); i < uri.n && uri.p[i] != '?'; i++) {
+        if (uri.p[i] == '/')
+            return span_of(uri.p + i, uri.n - i);
+    }
+    return span_str("/");
+}
+
 /* 0, or the status that refuses the line. */
 static int
 parse_first(struct span line, struct http_request *r, bool *needs_host)
@@ -43,11 +54,8 @@ parse_first(struct span line, struct http_request *r, bool *needs_host)
     r->is_head = span_is(method, "HEAD");
     if (!r->is_head && !span_is(method, "GET"))
         return 405;
-    static const char scheme[] = "http://";
-    if (span_starts_nocase(target, scheme)) {
-        const char *path = memchr(target.p + strlen(scheme), '/', target.n - strlen(scheme));
-        target = path ? span_of(path, target.n - (size_t)(path - target.p)) : span_str("/");
-    }
+    if (span_starts_nocase(target, "http://"))
+        target = without_authority(target);
     span_next(&target, '?', &r->path);
     return r->path.n && r->path.p[0] == '/' ? 0 : 400;
 }

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import http.client
 import json
+import os
 import re
 import shutil
 import socket
@@ -144,6 +145,20 @@ def test_the_page_shows_what_came(exchange, postern):
     history = json.loads(mx.get("/api/status")[1])["history"]
     assert sum(history["hour"]["accepted"]) == 1 and sum(history["day"]["refused"]) == 1
     assert len(history["hour"]["deferred"]) == 60 and len(history["day"]["deferred"]) == 96
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not there")
+@pytest.mark.parametrize("size", ["1200,1600", "390,2400"])
+def test_a_browser_is_content(mx, directory, size):
+    """It draws the page, and its console is silent: the page's own policy forbids nothing of it."""
+    picture = f"{directory}/page.png"
+    done = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+         "--enable-logging=stderr", f"--user-data-dir={directory}/browser",
+         f"--window-size={size}", f"--screenshot={picture}", "http://%s:%d/" % mx.http],
+        capture_output=True, timeout=60, text=True, check=True)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    assert os.path.getsize(picture) > 20000
 
 
 def test_hostile_names_stay_text(mx):

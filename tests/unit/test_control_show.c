@@ -57,6 +57,7 @@ static const struct {
     /* What commands terminals is shown as '?', and none of it is lost. */
     {CONTROL_forget, "{\"address\":\"\\u001b[2Jx\\u009b1m\\u007f\\u00e4\"}",
      "address       ?[2Jx??1m?\xc3\xa4\n"},
+    {CONTROL_forget, "{\"a\\r\":{\"\\u001b\":1}}", "a?\n  ?           1\n"},
     /* A long value is folded. */
     {CONTROL_reload,
      "{\"error\":\"0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 end\"}",

@@ -21,6 +21,7 @@ static const struct {
     {"GET /metrics?name[]=x HTTP/1.1\r\n" H "Accept: */*\r\n\r\n", 200, false, "/metrics"},
     {"GET http://127.0.0.1:9125/readyz HTTP/1.1\r\n" H "\r\n", 200, false, "/readyz"},
     {"GET HTTP://a HTTP/1.1\r\n" H "\r\n", 200, false, "/"},
+    {"GET http://a?b/c HTTP/1.1\r\n" H "\r\n", 200, false, "/"},
     {"GET / HTTP/1.0\r\n\r\n", 200, false, "/"},
     {"GET / HTTP/1.0\n\n", 200, false, "/"},
     {"\r\n\r\nGET / HTTP/1.1\r\n" H "\r\n", 200, false, "/"},
