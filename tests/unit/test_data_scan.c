@@ -8,30 +8,16 @@
 #include <cmocka.h>
 
 #include "proxy/smtp/data_scan.h"
-
-/* What a scan makes of an input. */
-struct result {
-    char *content;
-    size_t n, used; /* octets of content; of input up to the end of data, or all */
-    unsigned bare;
-    bool is_ended;
-};
-
-static void
-keep(struct result *r, struct span s)
-{
-    memcpy(r->content + r->n, s.p, s.n);
-    r->n += s.n;
-}
+#include "tests/smtp_reference.h"
 
 /* Feed IN in pieces of the lengths that NEXT(ARG) gives; each piece is copied to memory of its own.
  */
 static void
-scan(struct span in, size_t (*next)(void *arg), void *arg, struct result *r)
+scan(struct span in, size_t (*next)(void *arg), void *arg, struct data_result *r)
 {
     struct data_scan scan = {0};
 
-    *r = (struct result){.content = malloc(2 * in.n + 1)};
+    *r = (struct data_result){.content = malloc(2 * in.n + 1)};
     assert_non_null(r->content);
     while (!r->is_ended && r->used < in.n) {
         size_t n = next(arg), i = 0;
@@ -48,9 +34,9 @@ scan(struct span in, size_t (*next)(void *arg), void *arg, struct result *r)
             assert_true(piece.n <= n - i);
             assert_true(!piece.is_bare || piece.kind == DATA_PIECE_TEXT);
             if (piece.kind == DATA_PIECE_KEEP)
-                keep(r, span_of(copy + i, piece.n));
+                data_result_add(r, span_of(copy + i, piece.n));
             if (piece.kind == DATA_PIECE_TEXT)
-                keep(r, piece.text);
+                data_result_add(r, piece.text);
             r->bare += piece.is_bare;
             i += piece.n;
             r->is_ended = piece.kind == DATA_PIECE_END;
@@ -88,77 +74,31 @@ split_at(void *arg)
     return n;
 }
 
-/* The rules of the header, octet by octet, with the whole input in hand. */
-static void
-scan_slowly(struct span in, struct result *r)
-{
-    bool at_start = true;
-
-    *r = (struct result){.content = malloc(2 * in.n + 1)};
-    assert_non_null(r->content);
-    while (r->used < in.n) {
-        struct span rest = span_of(in.p + r->used, in.n - r->used);
-
-        if (at_start && span_starts_nocase(rest, ".\r\n")) {
-            r->used += 3;
-            r->is_ended = true;
-            return;
-        }
-        if (at_start && rest.p[0] == '.') {
-            r->used++;
-            at_start = false;
-        } else if (span_starts_nocase(rest, "\r\n")) {
-            keep(r, span_of(rest.p, 2));
-            r->used += 2;
-            at_start = true;
-        } else if (span_is(rest, "\r")) {
-            r->used++; /* nobody knows what it is */
-        } else if (rest.p[0] == '\r' || rest.p[0] == '\n') {
-            keep(r, span_str("\r\n"));
-            r->used++;
-            r->bare++;
-            at_start = false;
-        } else {
-            keep(r, span_of(rest.p, 1));
-            r->used++;
-            at_start = false;
-        }
-    }
-}
-
-static void
-assert_same(const struct result *a, const struct result *b)
-{
-    assert_int_equal(a->is_ended, b->is_ended);
-    assert_int_equal(a->used, b->used);
-    assert_int_equal(a->bare, b->bare);
-    assert_int_equal(a->n, b->n);
-    assert_memory_equal(a->content, b->content, a->n);
-}
-
 /* All ways agree; *WHOLE is what they agree upon. */
 static void
-scan_all_ways(struct span in, struct result *whole)
+scan_all_ways(struct span in, struct data_result *whole)
 {
-    struct result other;
+    struct data_result other;
     size_t n = in.n > 0 ? in.n : 1;
 
     scan(in, of_length, &n, whole);
-    scan_slowly(in, &other);
-    assert_same(whole, &other);
+    other = (struct data_result){.content = malloc(2 * in.n + 1)};
+    assert_non_null(other.content);
+    data_reference(in, &other);
+    assert_true(data_result_equal(whole, &other));
     free(other.content);
     n = 1;
     scan(in, of_length, &n, &other);
-    assert_same(whole, &other);
+    assert_true(data_result_equal(whole, &other));
     free(other.content);
     for (size_t i = 0; i <= in.n && in.n < 2000; i++) {
         size_t split = i;
         scan(in, split_at, &split, &other);
-        assert_same(whole, &other);
+        assert_true(data_result_equal(whole, &other));
         free(other.content);
     }
     scan(in, of_random_length, NULL, &other);
-    assert_same(whole, &other);
+    assert_true(data_result_equal(whole, &other));
     free(other.content);
 }
 
@@ -213,7 +153,7 @@ test_rows(void **state)
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct span in = span_str(rows[i].in);
-        struct result r;
+        struct data_result r;
 
         scan_all_ways(in, &r);
         if (!span_is(span_of(r.content, r.n), rows[i].content))
@@ -230,7 +170,7 @@ static void
 test_nul_is_content(void **state)
 {
     static const char in[] = "a\0b\r\n.\0\r\n.\r\n";
-    struct result r;
+    struct data_result r;
     (void)state;
 
     scan_all_ways(span_of(in, sizeof in - 1), &r);
@@ -249,7 +189,7 @@ test_every_short_input(void **state)
     for (size_t n = 0; n <= sizeof in; n++) {
         size_t inputs = (size_t)1 << 2 * n;
         for (size_t i = 0; i < inputs; i++) {
-            struct result r;
+            struct data_result r;
 
             for (size_t k = 0; k < n; k++)
                 in[k] = "\r\n.x"[i >> 2 * k & 3];
@@ -270,7 +210,7 @@ test_long_lines(void **state)
     assert_non_null(in);
     srand(1);
     for (unsigned round = 0; round < 30; round++) {
-        struct result r;
+        struct data_result r;
         size_t n = 0;
 
         while (n < N) {
@@ -360,7 +300,7 @@ test_content_is_one_message(void **state)
     srand(2);
     for (unsigned round = 0; round < 100000; round++) {
         size_t n = 1 + (size_t)rand() % (sizeof in - 6), length = sizeof in;
-        struct result r, again;
+        struct data_result r, again;
 
         for (size_t k = 0; k < n; k++)
             in[k] = "\r\n.x"[rand() % 4];

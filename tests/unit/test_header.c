@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "proxy/smtp/header.h"
+#include "tests/smtp_reference.h"
 
 /* Scan IN in two pieces, or in steps of one; returns the section's length. */
 static size_t
@@ -88,29 +89,6 @@ test_end(void **state)
     }
 }
 
-/* The rule, with the whole in hand: a section ends behind the first line that is empty. */
-static size_t
-end_slowly(struct span in, bool *found)
-{
-    size_t i = 0, start;
-
-    *found = false;
-    while (i < in.n) {
-        start = i;
-        while (i < in.n && in.p[i] != '\r' && in.p[i] != '\n')
-            i++;
-        *found = i == start;
-        if (i < in.n)
-            i += i + 1 < in.n && in.p[i] == '\r' && in.p[i + 1] == '\n' ? 2 : 1;
-        if (*found)
-            break;
-    }
-    /* Whether a last CR is the whole line end is not known yet. */
-    if (*found && i == in.n && in.p[i - 1] == '\r')
-        *found = false;
-    return i;
-}
-
 static void
 test_end_of_every_short_input(void **state)
 {
@@ -127,7 +105,7 @@ test_end_of_every_short_input(void **state)
 
             for (size_t k = 0; k < n; k++, rest /= 3)
                 in[k] = "\r\nx"[rest % 3];
-            expected = end_slowly(span_of(in, n), &expect_found);
+            expected = header_end_reference(span_of(in, n), &expect_found);
             for (size_t split = 0; split <= n; split++)
                 for (size_t step = 1; step < 10; step += 8) {
                     assert_int_equal(scan(span_of(in, n), split, step, &found), expected);
