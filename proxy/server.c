@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "policy/resolver.h"
 #include "proxy/ops/control.h"
 #include "proxy/ops/http.h"
 #include "proxy/ops/metrics.h"
@@ -141,7 +142,7 @@ reload_parts(struct server *srv, struct settings *st, struct tls_contexts **tls,
         return err_set(e, ERR_SYSTEM, "out of memory");
     if (directories_reload(srv->directories, st, e) != 0 ||
         health_update(srv->shared->health, st, e) != 0 ||
-        http_reload(srv->shared->http, st, e) != 0) {
+        resolver_reload(srv->resolver, st, e) != 0 || http_reload(srv->shared->http, st, e) != 0) {
         struct settings *old = server_settings(srv);
         hosts_update(srv->hosts, old);
         settings_unref(old);
@@ -495,6 +496,7 @@ make_parts(struct server *srv, struct settings *st, struct err *e)
     if ((srv->spool = spool_new(st, e)) == NULL ||
         (srv->policy = policy_new(st, clock_ms(), clock_wall_s(), e)) == NULL ||
         (srv->directories = directories_new(st, e)) == NULL ||
+        (srv->resolver = resolver_new(srv->shared->loop.base, st, e)) == NULL ||
         (srv->shared->health = health_new(&srv->shared->loop, srv->hosts, st, e)) == NULL ||
         (srv->shared->http = http_new(srv, srv->shared->loop.base, e)) == NULL)
         return -1;
@@ -546,6 +548,7 @@ tear_down(struct server *srv)
     http_free(&sh->http);
     health_free(&sh->health);
     directories_free(&srv->directories);
+    resolver_free(&srv->resolver);
     policy_free(&srv->policy, sh->settings, clock_ms(), clock_wall_s());
     spool_free(&srv->spool);
     hosts_free(&srv->hosts);

@@ -17,6 +17,7 @@
 struct metrics;
 struct hosts;
 struct spool;
+struct resolver;
 struct tls_contexts;
 struct worker;
 struct clients;
@@ -26,6 +27,7 @@ struct server {
     const char *settings_path;
     struct directories *directories;
     struct policy *policy;
+    struct resolver *resolver;
     struct metrics *metrics;
     struct hosts *hosts; /* downstream hosts: counts, state, capabilities (relay/host.h) */
     struct spool *spool;

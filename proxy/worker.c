@@ -55,7 +55,8 @@ struct worker_private {
     pthread_t thread;
     bool is_started;
     struct mailbox *mailbox;
-    struct event *mailbox_event, *directory_event, *directory_timer, *spool_event, *tick, *reaper;
+    struct event *mailbox_event, *directory_event, *directory_timer, *resolver_event,
+        *resolver_timer, *spool_event, *tick, *reaper;
     struct event *retry; /* accepting again after descriptors ran out */
     struct listener *listeners;
     size_t n_listeners;
@@ -239,7 +240,7 @@ make_pools(struct worker *w, struct settings *st, struct pool ***pools, struct e
         if (((*pools)[i] = pool_new(&place, e)) == NULL) {
             err_wrap(e, "downstream %s", st->downstreams[i].name);
             while (i > 0)
-                pool_retire(&(*pools)[--i]);
+                pool_retire(&(*pools)[--i], true);
             free(*pools);
             *pools = NULL;
             return -1;
@@ -249,10 +250,10 @@ make_pools(struct worker *w, struct settings *st, struct pool ***pools, struct e
 }
 
 static void
-retire_pools(struct worker *w)
+retire_pools(struct worker *w, bool is_end)
 {
     for (size_t i = 0; i < w->private->n_pools; i++)
-        pool_retire(&w->private->pools[i]);
+        pool_retire(&w->private->pools[i], is_end);
     free(w->private->pools);
     w->private->pools = NULL;
     w->private->n_pools = 0;
@@ -304,26 +305,28 @@ worker_bury(struct worker *w, struct session *s)
     event_active(w->private->reaper, EV_TIMEOUT, 0);
 }
 
+/* Let TIMER fire at NEXT_MS. */
 static void
-plan_directory(struct worker *w)
+plan(struct event *timer, int64_t next_ms)
 {
-    int64_t next_ms = directory_client_next_ms(w->directory);
     int64_t now_ms = clock_ms();
 
     if (next_ms == INT64_MAX) {
-        event_del(w->private->directory_timer);
+        event_del(timer);
         return;
     }
     int64_t wait_ms = next_ms > now_ms ? next_ms - now_ms : 0;
     struct timeval tv = {.tv_sec = wait_ms / 1000, .tv_usec = (suseconds_t)(wait_ms % 1000 * 1000)};
-    event_add(w->private->directory_timer, &tv);
+    event_add(timer, &tv);
 }
 
 void
-worker_plan_directory(struct worker *w)
+worker_plan(struct worker *w)
 {
     if (!evtimer_pending(w->private->directory_timer, NULL))
-        plan_directory(w);
+        plan(w->private->directory_timer, directory_client_next_ms(w->directory));
+    if (!evtimer_pending(w->private->resolver_timer, NULL))
+        plan(w->private->resolver_timer, resolver_client_next_ms(w->resolver));
 }
 
 static void
@@ -334,7 +337,18 @@ on_directory(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     directory_client_dispatch(w->directory, clock_ms());
-    plan_directory(w);
+    plan(w->private->directory_timer, directory_client_next_ms(w->directory));
+}
+
+static void
+on_resolver(evutil_socket_t fd, short what, void *arg)
+{
+    struct worker *w = arg;
+
+    (void)fd;
+    (void)what;
+    resolver_client_dispatch(w->resolver, clock_ms());
+    plan(w->private->resolver_timer, resolver_client_next_ms(w->resolver));
 }
 
 static void
@@ -428,7 +442,7 @@ take_settings(struct worker *w, struct settings *st, struct tls_contexts *tls)
         tls_contexts_unref(tls);
         return;
     }
-    retire_pools(w);
+    retire_pools(w, false);
     w->private->pools = pools;
     w->private->n_pools = st->n_downstreams;
     settings_unref(w->settings);
@@ -551,13 +565,16 @@ make_events(struct worker *w)
 
     p->mailbox_event = watch(w, mailbox_fd(p->mailbox), on_mailbox);
     p->directory_event = watch(w, directory_client_fd(w->directory), on_directory);
+    p->resolver_event = watch(w, resolver_client_fd(w->resolver), on_resolver);
+    p->resolver_timer = evtimer_new(w->loop.base, on_resolver, w);
     p->spool_event = watch(w, spool_client_fd(w->spool), on_spool);
     p->directory_timer = evtimer_new(w->loop.base, on_directory, w);
     p->reaper = evtimer_new(w->loop.base, on_reaper, w);
     p->retry = evtimer_new(w->loop.base, on_retry, w);
     p->tick = event_new(w->loop.base, -1, EV_PERSIST, on_tick, w);
     return p->mailbox_event != NULL && p->directory_event != NULL && p->spool_event != NULL &&
-           p->directory_timer != NULL && p->reaper != NULL && p->retry != NULL && p->tick != NULL &&
+           p->resolver_event != NULL && p->resolver_timer != NULL && p->directory_timer != NULL &&
+           p->reaper != NULL && p->retry != NULL && p->tick != NULL &&
            event_add(p->tick, &second) == 0;
 }
 
@@ -576,12 +593,15 @@ worker_free(struct worker *w)
     if (w->loop.base != NULL) {
         hosts_set_post(w->srv->hosts, w->index, NULL, NULL);
         close_listeners(w);
-        retire_pools(w);
+        retire_pools(w, true);
         directory_client_free(&w->directory);
+        resolver_client_free(&w->resolver);
         spool_client_free(&w->spool);
         free_event(p->mailbox_event);
         free_event(p->directory_event);
         free_event(p->directory_timer);
+        free_event(p->resolver_event);
+        free_event(p->resolver_timer);
         free_event(p->spool_event);
         free_event(p->reaper);
         free_event(p->retry);
@@ -633,6 +653,7 @@ worker_new(struct server *srv, unsigned index, struct settings *st, struct tls_c
     err_set(e, ERR_SYSTEM, "out of memory");
     if (w->loop.scratch != NULL && w->loop.base != NULL && w->private->mailbox != NULL &&
         (w->directory = directory_client_new(srv->directories)) != NULL &&
+        (w->resolver = resolver_client_new(srv->resolver)) != NULL &&
         (w->spool = spool_client_new(srv->spool)) != NULL && make_events(w) &&
         make_pools(w, st, &w->private->pools, e) == 0) {
         w->private->n_pools = st->n_downstreams;

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "conf/settings.h"
 #include "ldap/directory.h"
+#include "policy/resolver.h"
 #include "proxy/relay/pool.h"
 #include "proxy/relay/spool.h"
 #include "proxy/server.h"
@@ -31,6 +32,7 @@ struct worker {
     struct settings *settings; /* in force on this loop */
     struct tls_contexts *tls;  /* NULL: no STARTTLS */
     struct directory_client *directory;
+    struct resolver_client *resolver;
     struct spool_client *spool;
     struct session_list sessions;
     struct session_list dead;     /* closed in this turn: freed at its end */
@@ -64,8 +66,8 @@ void worker_join(struct worker **w);
 /* On its own thread: */
 struct pool *worker_pool(struct worker *w,
                          const char *downstream); /* NULL: not in the settings in force */
-/* A question was put to the directory: keep its deadline. */
-void worker_plan_directory(struct worker *w);
+/* A question was put to the directory or the resolver: keep its deadline. */
+void worker_plan(struct worker *w);
 void worker_bury(struct worker *w, struct session *s); /* free S at the end of this turn */
 
 #endif

@@ -602,7 +602,7 @@ pool_new(const struct pool_place *place, struct err *e)
 }
 
 void
-pool_retire(struct pool **pp)
+pool_retire(struct pool **pp, bool is_end)
 {
     struct pool *p = *pp;
 
@@ -610,8 +610,12 @@ pool_retire(struct pool **pp)
         return;
     *pp = NULL;
     p->is_retired = true;
-    while (close_one_idle(p, -1))
-        continue;
+    struct member *m, *next;
+    for (m = TAILQ_FIRST(&p->members); m != NULL; m = next) {
+        next = TAILQ_NEXT(m, link);
+        if (m->state == MEMBER_IDLE || is_end)
+            member_drop(m);
+    }
     pool_free_if_done(p);
 }
 

@@ -28,8 +28,9 @@ struct pool_place {
 
 /* NULL with E set: memory, or TLS files that cannot be read. */
 struct pool *pool_new(const struct pool_place *place, struct err *e);
-/* No new requests will come; idle connections are closed, the rest as it ends.  Clears *P. */
-void pool_retire(struct pool **p);
+/* No new requests will come; idle connections are closed, the rest as it ends, or with IS_END all
+ * now (nobody may use one then).  Clears *P. */
+void pool_retire(struct pool **p, bool is_end);
 const struct settings_downstream *pool_settings(const struct pool *p);
 struct route *pool_route(const struct pool *p);
 

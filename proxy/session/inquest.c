@@ -92,6 +92,6 @@ inquest_start(struct worker *w, struct settings *st, const struct message *m, in
                           DIR_ASK_LIVE, clock_ms(), &a, on_answer, q, &ticket) != DIR_PENDING)
             on_answer(q, &a);
     }
-    worker_plan_directory(w);
+    worker_plan(w);
     settle(q);
 }

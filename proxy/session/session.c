@@ -32,9 +32,10 @@ static const struct stream_events stream_callbacks = {
 /* The waits that may follow each wait: anything else is a bug. */
 static const unsigned legal_waits[] = {
 #define W(x) (1u << SESSION_WAIT_##x)
-    [SESSION_WAIT_NONE] =
-        W(NONE) | W(TLS) | W(DIRECTORY) | W(QUESTION) | W(DELAY) | W(SPOOL) | W(RELAY) | W(CLOSE),
+    [SESSION_WAIT_NONE] = W(NONE) | W(TLS) | W(DNS) | W(DIRECTORY) | W(QUESTION) | W(DELAY) |
+                          W(SPOOL) | W(RELAY) | W(CLOSE),
     [SESSION_WAIT_TLS] = W(NONE) | W(CLOSE),
+    [SESSION_WAIT_DNS] = W(NONE) | W(DIRECTORY) | W(QUESTION) | W(DELAY) | W(RELAY) | W(CLOSE),
     [SESSION_WAIT_DIRECTORY] = W(NONE) | W(QUESTION) | W(DELAY) | W(CLOSE),
     [SESSION_WAIT_QUESTION] = W(NONE) | W(DIRECTORY) | W(DELAY) | W(CLOSE),
     [SESSION_WAIT_DELAY] = W(NONE) | W(CLOSE),
@@ -171,6 +172,9 @@ session_reset(struct session *s)
     if (tx == NULL)
         return;
     session_candidate_drop(s);
+    if (s->dns_ticket != 0)
+        resolver_cancel(s->w->resolver, s->dns_ticket);
+    s->dns_ticket = 0;
     message_free(&tx->message);
     free(tx->late_address);
     free(tx);
@@ -311,6 +315,7 @@ on_deadline(struct session *s)
         }
         session_reply_close(s, SMTP_REPLY_TIMEOUT, hostname, "timeout");
         return;
+    case SESSION_WAIT_DNS:
     case SESSION_WAIT_DIRECTORY:
     case SESSION_WAIT_QUESTION:
         /* Those who answer keep the time; this is the net below them. */

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "policy/remote_domain.h"
 #include "proxy/ops/metrics.h"
 #include "proxy/relay/host.h"
 #include "proxy/session/delivery.h"
@@ -294,8 +295,9 @@ session_relay_drop(struct session *s)
     delivery_abandon(&s->delivery);
 }
 
+/* The message is complete and clean. */
 static void
-hand_over(struct session *s)
+hand_over(struct session *s, bool is_proven)
 {
     struct session_transaction *tx = s->tx;
     char id[48];
@@ -305,7 +307,8 @@ hand_over(struct session *s)
                         .id = id,
                         .is_esmtp = s->is_esmtp,
                         .ssl = stream_ssl(s->stream),
-                        .has_dsn = (s->offered & SMTP_CAP_BIT(DSN)) != 0};
+                        .has_dsn = (s->offered & SMTP_CAP_BIT(DSN)) != 0,
+                        .is_proven = is_proven};
 
     snprintf(id, sizeof(id), "%s.%u", s->id, s->messages);
     switch (edit_message(tx->message, &edit)) {
@@ -330,6 +333,38 @@ hand_over(struct session *s)
 }
 
 static void
+on_spf(void *arg, const struct resolver_answer *a)
+{
+    struct session *s = arg;
+
+    s->dns_ticket = 0;
+    hand_over(s, a->spf == SPF_PASS);
+    if (s->wait == SESSION_WAIT_DNS)
+        session_continue(s);
+}
+
+/* Is the sender who he says he is?  Asked only where NDRs depend on it. */
+static void
+prove(struct session *s)
+{
+    const char *sender = s->tx->message->sender_canonical;
+    const char *at = strrchr(sender, '@');
+    const struct settings_remote_domain *rd =
+        settings_remote_domain_for(s->st, at != NULL ? span_str(at + 1) : span_of("", 0));
+
+    if (remote_domain_wants_proof(rd))
+        s->dns_ticket =
+            resolver_ask_spf(s->w->resolver, s->st, session_client(s), span_str(s->helo),
+                             span_str(sender), clock_ms(), on_spf, s);
+    if (s->dns_ticket == 0) {
+        hand_over(s, false);
+        return;
+    }
+    session_set_wait(s, SESSION_WAIT_DNS, s->st->server.reply_deadline);
+    worker_plan(s->w);
+}
+
+static void
 end_content(struct session *s)
 {
     struct session_transaction *tx = s->tx;
@@ -347,5 +382,5 @@ end_content(struct session *s)
     else if (!s->st->server.monitor && (address = too_large_for(tx->message)) != NULL)
         refuse_message(s, SMTP_REPLY_RECIPIENT_SIZE, address);
     else
-        hand_over(s);
+        prove(s);
 }

@@ -21,6 +21,7 @@
 enum session_wait {
     SESSION_WAIT_NONE,
     SESSION_WAIT_TLS,       /* the handshake */
+    SESSION_WAIT_DNS,       /* SPF, or a block list */
     SESSION_WAIT_DIRECTORY, /* an answer about the recipient */
     SESSION_WAIT_QUESTION,  /* the downstream's answer about the recipient */
     SESSION_WAIT_DELAY,     /* the tarpit */
@@ -64,6 +65,7 @@ struct session_transaction {
     const struct settings_domain *domain; /* of the first recipient: the route of all */
     uint64_t declared_size;               /* SIZE= of MAIL */
     struct mark_share share;
+    enum decide_listing listing;         /* of the client, asked once */
     struct session_candidate *candidate; /* under judgement; NULL: none */
     /* stage = data: why DATA is refused, and for whom */
     enum policy_reason late_reason;
@@ -104,7 +106,8 @@ struct session {
     char *helo;
     char *delayed; /* a reply that the tarpit holds back */
     bool delayed_closes;
-    uint64_t ticket; /* of the directory */
+    uint64_t ticket;     /* of the directory */
+    uint64_t dns_ticket; /* of the resolver */
     struct relay_question *question;
     struct delivery *delivery;
     struct delivery_heard *heard; /* delivered, and the client may have heard so */

@@ -233,7 +233,8 @@ static void
 resume(struct session *s)
 {
     judge(s);
-    if (s->wait == SESSION_WAIT_DIRECTORY || s->wait == SESSION_WAIT_QUESTION) {
+    if (s->wait == SESSION_WAIT_DNS || s->wait == SESSION_WAIT_DIRECTORY ||
+        s->wait == SESSION_WAIT_QUESTION) {
         if (s->tx != NULL && s->tx->candidate != NULL)
             return; /* another question is under way */
         session_continue(s);
@@ -367,11 +368,45 @@ ask_directory(struct session *s, struct session_candidate *c)
                       span_str(s->tx->message->sender_canonical), 0, clock_ms(), &a, on_directory,
                       s, &s->ticket) == DIR_PENDING) {
         session_set_wait(s, SESSION_WAIT_DIRECTORY, ANSWER_MS);
-        worker_plan_directory(s->w);
+        worker_plan(s->w);
         return false;
     }
     metrics_lookup(s->w->srv->metrics, a.source, a.status, clock_ns() - c->asked_ns);
     take_answer(c, &a);
+    return true;
+}
+
+static void
+on_listing(void *arg, const struct resolver_answer *a)
+{
+    struct session *s = arg;
+
+    s->dns_ticket = 0;
+    s->tx->listing = a->is_listed ? DECIDE_LISTING_LISTED : DECIDE_LISTING_CLEAR;
+    s->tx->candidate->input.listing = s->tx->listing;
+    resume(s);
+}
+
+/* As ask_directory. A client is asked about once in a transaction. */
+static bool
+ask_listing(struct session *s, struct session_candidate *c)
+{
+    bool is_null = s->tx->message->sender[0] == '\0';
+    unsigned lists = s->st->dnsbl.any_sender.n > 0 ? DNSBL_ANY_SENDER : 0;
+
+    if (is_null && s->st->dnsbl.null_sender.n > 0)
+        lists |= DNSBL_NULL_SENDER;
+    if (s->tx->listing == DECIDE_LISTING_UNASKED && lists != 0 && !s->policy.client.is_allowed)
+        s->dns_ticket = resolver_ask_dnsbl(s->w->resolver, s->st, session_client(s), lists,
+                                           clock_ms(), on_listing, s);
+    if (s->dns_ticket != 0) {
+        session_set_wait(s, SESSION_WAIT_DNS, ANSWER_MS);
+        worker_plan(s->w);
+        return false;
+    }
+    if (s->tx->listing == DECIDE_LISTING_UNASKED)
+        s->tx->listing = DECIDE_LISTING_CLEAR; /* nobody to ask */
+    c->input.listing = s->tx->listing;
     return true;
 }
 
@@ -390,7 +425,8 @@ judge(struct session *s)
             conclude(s, c);
             return;
         case DECIDE_ASK_LISTING:
-            c->input.listing = DECIDE_LISTING_CLEAR;
+            if (!ask_listing(s, c))
+                return;
             break;
         case DECIDE_ASK_DIRECTORY:
             if (!ask_directory(s, c))
