@@ -11,7 +11,14 @@ struct directories {
     struct dir_set *current;
     atomic_uint generation;  /* of CURRENT: clients look here before they take the lock */
     struct dir_section *all; /* also those that only pending questions still hold */
+    struct dir_cache *verified; /* what downstreams said; NULL: memory was out */
 };
+
+/* [directory]'s defaults: the domain whose recipients the downstream knows has no such section. */
+static const struct dir_cache_limits verified_limits = {.entries = 100000,
+                                                        .positive_ms = 3600000,
+                                                        .negative_ms = 300000,
+                                                        .stale_ms = 86400000};
 
 const char *
 dir_source_text(enum dir_source source)
@@ -140,6 +147,7 @@ directories_new(struct settings *st, struct err *e)
     d = calloc(1, sizeof *d);
     if (!d)
         abort(); /* at start, of a few octets */
+    d->verified = dir_cache_new(&verified_limits);
     pthread_mutex_init(&d->lock, NULL);
     atomic_init(&d->generation, 0);
     put_set(d, set);
@@ -167,6 +175,7 @@ directories_free(struct directories **directories)
         return;
     dir_set_unref(d->current);
     reap(d, true);
+    dir_cache_free(&d->verified);
     pthread_mutex_destroy(&d->lock);
     free(d);
     *directories = NULL;
@@ -205,7 +214,7 @@ bool
 directories_forget(struct directories *d, struct span address)
 {
     struct dir_set *set = directories_current(d);
-    bool was_there = false;
+    bool was_there = d->verified && dir_cache_forget(d->verified, address);
 
     for (size_t i = 0; i < set->n; i++)
         if (set->sections[i]->cache && dir_cache_forget(set->sections[i]->cache, address))
@@ -224,4 +233,26 @@ directories_view(struct directories *d, size_t i, struct dir_view *out)
         dir_section_view(set->sections[i], out);
     dir_set_unref(set);
     return is_there;
+}
+
+void
+directories_remember(struct directories *d, struct span address, bool is_found, int64_t now_ms)
+{
+    struct dir_verdict v = {.status = is_found ? DIR_FOUND : DIR_ABSENT};
+
+    if (d->verified)
+        dir_cache_put(d->verified, address, now_ms, &v);
+}
+
+enum dir_status
+directories_recall(struct directories *d, struct span address, bool take_stale, int64_t now_ms)
+{
+    struct dir_verdict v;
+    int64_t age_ms;
+    enum dir_cache_age age =
+        d->verified ? dir_cache_get(d->verified, address, now_ms, &v, &age_ms) : DIR_CACHE_NONE;
+
+    if (age == DIR_CACHE_FRESH || (age == DIR_CACHE_STALE && take_stale))
+        return v.status;
+    return DIR_UNAVAILABLE;
 }

@@ -324,6 +324,13 @@ ask_downstream(struct session *s, struct session_candidate *c, const char *sende
     return true;
 }
 
+static enum dir_status
+recall(const struct session *s, const struct session_candidate *c, bool take_stale)
+{
+    return directories_recall(s->w->srv->directories, span_of(c->canonical, c->canonical_n),
+                              take_stale, clock_ms());
+}
+
 /* recipients = downstream: its word stands for the directory's. */
 static void
 on_verified(void *arg, const struct smtp_reply *reply, bool has_failed)
@@ -338,8 +345,14 @@ on_verified(void *arg, const struct smtp_reply *reply, bool has_failed)
         return;
     }
     s->question = NULL;
-    if (!has_failed)
+    if (has_failed) {
+        a.status = recall(s, c, true);
+        a.source = a.status != DIR_UNAVAILABLE ? DIR_SOURCE_CACHE : DIR_SOURCE_NONE;
+    } else {
         a.status = is_absent ? DIR_ABSENT : DIR_FOUND;
+        directories_remember(s->w->srv->directories, span_of(c->canonical, c->canonical_n),
+                             !is_absent, clock_ms());
+    }
     c->is_verified = !has_failed;
     take_answer(c, &a);
     c->input.is_failure_accepted = false;
@@ -358,6 +371,12 @@ ask_directory(struct session *s, struct session_candidate *c)
         return true;
     }
     if (c->domain->recipients == SETTINGS_RECIPIENTS_DOWNSTREAM) {
+        a.status = recall(s, c, false);
+        if (a.status != DIR_UNAVAILABLE) {
+            a.source = DIR_SOURCE_CACHE;
+            take_answer(c, &a);
+            return true;
+        }
         if (ask_downstream(s, c, "", on_verified))
             return false;
         c->input.recipient = DECIDE_RECIPIENT_UNAVAILABLE;
