@@ -43,6 +43,7 @@ struct dir_connection {
     bool has_answered; /* a search, since it was opened */
     int64_t opened_ms;
     int64_t heard_ms; /* when something last came */
+    bool *is_tried;   /* for each server */
     size_t n_flights;
     struct flight flights[FLIGHTS_MAX];
 };
@@ -56,7 +57,7 @@ lose(struct dir_connection *c, const char *why)
         why && !c->has_answered && (c->n_flights > 0 || clock_ms() - c->opened_ms < USELESS_MS);
 
     dir_link_close(&c->link);
-    dir_pool_closed(c->pool, c->who);
+    dir_pool_closed(c->pool, c->who, !is_useless);
     if (is_useless) {
         dir_pool_server(c->pool, c->uri, why);
         if (++c->n_useless == c->plan->conf->uri.n) {
@@ -291,32 +292,44 @@ serve(struct dir_connection *c)
     }
 }
 
-/* The servers in their order; after a useless one those behind it. */
+/* True: the end of open_any. */
+static bool
+open_one(struct dir_connection *c, size_t uri)
+{
+    struct err e;
+    enum dir_link_result result = dir_link_open(&c->link, c->plan, uri, &e);
+
+    dir_pool_server(c->pool, uri, result == DIR_LINK_OK ? NULL : e.text);
+    switch (result) {
+    case DIR_LINK_OK:
+        c->uri = uri;
+        c->has_answered = false;
+        c->opened_ms = c->heard_ms = clock_ms();
+        dir_pool_opened(c->pool, c->who, uri);
+        return true;
+    case DIR_LINK_REFUSED:
+        dir_pool_failed(c->pool, c->who, true);
+        return true;
+    case DIR_LINK_FAILED:
+        break;
+    }
+    return false;
+}
+
+/* The servers in their order, but those that are known to be down last. */
 static void
 open_any(struct dir_connection *c)
 {
-    const struct str_list *uris = &c->plan->conf->uri;
-    size_t first = c->n_useless > 0 ? c->uri + 1 : 0;
+    const size_t n = c->plan->conf->uri.n;
 
-    for (size_t i = 0; i < uris->n - c->n_useless; i++) {
-        size_t uri = (first + i) % uris->n;
-        struct err e;
-        enum dir_link_result result = dir_link_open(&c->link, c->plan, uri, &e);
-
-        dir_pool_server(c->pool, uri, result == DIR_LINK_OK ? NULL : e.text);
-        if (result == DIR_LINK_OK) {
-            c->uri = uri;
-            c->has_answered = false;
-            c->opened_ms = c->heard_ms = clock_ms();
-            dir_pool_opened(c->pool, c->who);
+    for (size_t uri = 0; uri < n; uri++) {
+        c->is_tried[uri] = !dir_pool_is_server_down(c->pool, uri);
+        if (c->is_tried[uri] && open_one(c, uri))
             return;
-        }
-        if (result == DIR_LINK_REFUSED) {
-            dir_pool_failed(c->pool, c->who, true);
-            return;
-        }
     }
-    c->n_useless = 0;
+    for (size_t uri = 0; uri < n; uri++)
+        if (!c->is_tried[uri] && open_one(c, uri))
+            return;
     dir_pool_failed(c->pool, c->who, false);
 }
 
@@ -349,7 +362,10 @@ dir_connection_new(struct dir_pool *pool, size_t who, const struct dir_plan *pla
     sigset_t all, before;
     int rc;
 
-    if (!c) {
+    if (c)
+        c->is_tried = calloc(plan->conf->uri.n + 1, sizeof *c->is_tried);
+    if (!c || !c->is_tried) {
+        free(c);
         err_set(e, ERR_SYSTEM, "out of memory");
         return NULL;
     }
@@ -364,6 +380,7 @@ dir_connection_new(struct dir_pool *pool, size_t who, const struct dir_plan *pla
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc != 0) {
         err_errno(e, ERR_SYSTEM, rc, "a thread");
+        free(c->is_tried);
         free(c);
         return NULL;
     }
@@ -376,6 +393,7 @@ dir_connection_free(struct dir_connection **c)
     if (!*c)
         return;
     pthread_join((*c)->thread, NULL);
+    free((*c)->is_tried);
     free(*c);
     *c = NULL;
 }

@@ -35,16 +35,20 @@ struct dir_job {
  * password is tried once and not once for each.  If not, *UNTIL_MS says until when to wait for a
  * wake (INT64_MAX: for it alone).  After true, dir_pool_opened or dir_pool_failed must follow. */
 bool dir_pool_may_try(struct dir_pool *p, size_t who, int64_t now_ms, int64_t *until_ms);
-void dir_pool_opened(struct dir_pool *p, size_t who);
+void dir_pool_opened(struct dir_pool *p, size_t who, size_t uri);
 /* All servers were tried in vain; or IS_REFUSED, one knows us not and a long pause is due.
  * Questions are answered at once from now on, until a connection stands again. */
 void dir_pool_failed(struct dir_pool *p, size_t who, bool is_refused);
-/* An open connection is no longer. */
-void dir_pool_closed(struct dir_pool *p, size_t who);
+/* An open connection is no longer.  If it WAS_USEFUL until now, questions wait for a while before
+ * they are answered at once: a server that is restarted is not noticed. */
+void dir_pool_closed(struct dir_pool *p, size_t who, bool was_useful);
 
 /* The state of the server number URI, logged if it changed. ERROR NULL: it is up. */
 void dir_pool_server(struct dir_pool *p, size_t uri, const char *error);
-/* A connection with the server number URI should go back to the first one, which is up again. */
+/* The server number URI is known to be down. */
+bool dir_pool_is_server_down(struct dir_pool *p, size_t uri);
+/* A connection with the server number URI should open anew: the first is up again, or this one is
+ * down (as another connection found out) and gets no question any longer. */
 bool dir_pool_goes_home(struct dir_pool *p, size_t uri);
 /* For the scout: connections stand, and the first server is not up. */
 bool dir_pool_is_abroad(struct dir_pool *p);

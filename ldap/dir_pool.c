@@ -21,7 +21,7 @@
 
 #define TELL_AGAIN_MS 10000 /* another error of a server that is down */
 
-#define BACKOFF_FIRST_MS   500
+#define BACKOFF_FIRST_MS   100
 #define BACKOFF_LAST_MS    15000
 #define BACKOFF_REFUSED_MS (10 * 60 * 1000) /* an account locks after a few wrong passwords */
 
@@ -35,6 +35,7 @@ struct member {
     struct dir_connection *connection;
     int wake; /* eventfd */
     bool is_woken, is_ready;
+    size_t uri; /* of the server */
     size_t in_flight;
     int64_t next_try_ms;
     int64_t backoff_ms;
@@ -52,8 +53,9 @@ struct dir_pool {
     enum dir_pool_end end;
     size_t n_members, n_ready, n_ended;
     struct member *members;
-    bool is_trying; /* a connection tries while none stands */
-    bool is_down;   /* none stands, and the last try was in vain */
+    bool is_trying;    /* a connection tries while none stands */
+    bool is_down;      /* none stands, and the last try was in vain */
+    int64_t useful_ms; /* when the last useful connection went */
     int64_t next_try_ms, backoff_ms, refused_until_ms;
     unsigned jitter;
     struct server *servers;
@@ -86,6 +88,12 @@ wake_all(struct dir_pool *p)
         wake(&p->members[i]);
 }
 
+static bool
+takes_jobs(const struct dir_pool *p, const struct member *m)
+{
+    return m->is_ready && p->servers[m->uri].is_up;
+}
+
 /* For a new question: the connection with the least to do; and all of them, if the one before it is
  * still there (whoever was woken for that may hang). */
 static void
@@ -96,9 +104,11 @@ wake_for_job(struct dir_pool *p, bool was_waiting)
     for (size_t i = 0; i < p->n_members; i++) {
         struct member *m = &p->members[i];
 
-        if (m->is_ready && was_waiting)
+        if (!takes_jobs(p, m))
+            continue;
+        if (was_waiting)
             wake(m);
-        if (m->is_ready && (!best || m->in_flight < best->in_flight))
+        if (!best || m->in_flight < best->in_flight)
             best = m;
     }
     if (best)
@@ -265,12 +275,13 @@ dir_pool_may_try(struct dir_pool *p, size_t who, int64_t now_ms, int64_t *until_
 }
 
 void
-dir_pool_opened(struct dir_pool *p, size_t who)
+dir_pool_opened(struct dir_pool *p, size_t who, size_t uri)
 {
     struct member *m = &p->members[who];
 
     pthread_mutex_lock(&p->lock);
     m->is_ready = true;
+    m->uri = uri;
     m->next_try_ms = 0;
     m->backoff_ms = BACKOFF_FIRST_MS;
     p->n_ready++;
@@ -304,20 +315,24 @@ dir_pool_failed(struct dir_pool *p, size_t who, bool is_refused)
     if (p->n_ready == 0) {
         p->next_try_ms = back_off(p, &p->backoff_ms);
         p->is_trying = false;
-        p->is_down = true;
-        fail_queue(p);
+        if (is_refused || clock_ms() - p->useful_ms >= p->conf->timeout) {
+            p->is_down = true;
+            fail_queue(p);
+        }
         wake_all(p);
     }
     pthread_mutex_unlock(&p->lock);
 }
 
 void
-dir_pool_closed(struct dir_pool *p, size_t who)
+dir_pool_closed(struct dir_pool *p, size_t who, bool was_useful)
 {
     pthread_mutex_lock(&p->lock);
     assert(p->members[who].is_ready);
     p->members[who].is_ready = false;
     p->n_ready--;
+    if (was_useful)
+        p->useful_ms = clock_ms();
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -341,6 +356,8 @@ dir_pool_server(struct dir_pool *p, size_t uri, const char *error)
     }
     s->is_known = true;
     s->is_up = !error;
+    if (is_change)
+        wake_all(p); /* who is with it may have to go */
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -360,12 +377,23 @@ dir_pool_search_state(struct dir_pool *p, size_t uri, const char *error)
 }
 
 bool
+dir_pool_is_server_down(struct dir_pool *p, size_t uri)
+{
+    bool is_down;
+
+    pthread_mutex_lock(&p->lock);
+    is_down = p->servers[uri].is_known && !p->servers[uri].is_up;
+    pthread_mutex_unlock(&p->lock);
+    return is_down;
+}
+
+bool
 dir_pool_goes_home(struct dir_pool *p, size_t uri)
 {
     bool goes;
 
     pthread_mutex_lock(&p->lock);
-    goes = uri > 0 && p->servers[0].is_up;
+    goes = !p->servers[uri].is_up || (uri > 0 && p->servers[0].is_up);
     pthread_mutex_unlock(&p->lock);
     return goes;
 }
@@ -395,8 +423,11 @@ dir_pool_take(struct dir_pool *p, size_t who, int64_t now_ms)
     struct dir_job *job;
 
     pthread_mutex_lock(&p->lock);
-    while ((job = queue_pop(p)) && now_ms - job->asked_ms >= p->conf->timeout)
+    job = takes_jobs(p, &p->members[who]) ? queue_pop(p) : NULL;
+    while (job && now_ms - job->asked_ms >= p->conf->timeout) {
         job_fail(p, job);
+        job = queue_pop(p);
+    }
     if (job) {
         p->members[who].in_flight++;
         p->searches++;
@@ -509,6 +540,7 @@ dir_pool_new(const struct settings_directory *conf, struct dir_cache *cache, str
     p->key = siphash_key_random();
     memcpy(&p->jitter, &p->key, sizeof p->jitter);
     p->backoff_ms = BACKOFF_FIRST_MS;
+    p->useful_ms = clock_ms() - conf->timeout; /* never yet */
     p->last = &p->first;
     pthread_mutex_init(&p->lock, NULL);
     if (start_members(p, e) < 0)
@@ -552,10 +584,10 @@ dir_pool_free(struct dir_pool **pool)
         return;
     end(p, DIR_POOL_END_NOW);
     dir_scout_free(&p->scout);
-    for (size_t i = 0; i < p->n_members; i++) {
+    for (size_t i = 0; i < p->n_members; i++)
         dir_connection_free(&p->members[i].connection);
-        close(p->members[i].wake);
-    }
+    for (size_t i = 0; i < p->n_members; i++)
+        close(p->members[i].wake); /* any of the threads wakes the others, to its end */
     dir_watchdog_free(&p->watchdog);
     while ((job = queue_pop(p)) != NULL)
         job_free(job);

@@ -9,16 +9,14 @@
 struct directories {
     pthread_mutex_t lock;
     struct dir_set *current;
-    atomic_uint generation;  /* of CURRENT: clients look here before they take the lock */
-    struct dir_section *all; /* also those that only pending questions still hold */
+    atomic_uint generation;     /* of CURRENT: clients look here before they take the lock */
+    struct dir_section *all;    /* also those that only pending questions still hold */
     struct dir_cache *verified; /* what downstreams said; NULL: memory was out */
 };
 
 /* [directory]'s defaults: the domain whose recipients the downstream knows has no such section. */
-static const struct dir_cache_limits verified_limits = {.entries = 100000,
-                                                        .positive_ms = 3600000,
-                                                        .negative_ms = 300000,
-                                                        .stale_ms = 86400000};
+static const struct dir_cache_limits verified_limits = {
+    .entries = 100000, .positive_ms = 3600000, .negative_ms = 300000, .stale_ms = 86400000};
 
 const char *
 dir_source_text(enum dir_source source)
