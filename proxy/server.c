@@ -27,6 +27,7 @@
 #include "proxy/ops/metrics.h"
 #include "proxy/relay/health.h"
 #include "proxy/relay/host.h"
+#include "proxy/relay/host_memory.h"
 #include "proxy/relay/spool.h"
 #include "proxy/session/clients.h"
 #include "proxy/tls.h"
@@ -262,6 +263,9 @@ on_tick(evutil_socket_t fd, short what, void *arg)
     if (++srv->shared->ticks % SAVE_EVERY_S == 0 &&
         policy_save(srv->policy, st, clock_ms(), clock_wall_s(), &e) != 0)
         log_event(LOG_LEVEL_WARNING, "ledger", "state", "degraded", "error", e.text, NULL);
+    if (srv->shared->ticks % SAVE_EVERY_S == 0 && st->server.state_dir != NULL &&
+        host_memory_save(srv->hosts, st->server.state_dir, &e) != 0)
+        log_event(LOG_LEVEL_WARNING, "downstream", "state", "degraded", "error", e.text, NULL);
     settings_unref(st);
 }
 
@@ -493,6 +497,8 @@ make_parts(struct server *srv, struct settings *st, struct err *e)
     if (srv->metrics == NULL || srv->hosts == NULL || srv->clients == NULL ||
         hosts_update(srv->hosts, st) != 0)
         return err_set(e, ERR_SYSTEM, "out of memory");
+    if (st->server.state_dir != NULL)
+        host_memory_load(srv->hosts, st->server.state_dir);
     if ((srv->spool = spool_new(st, e)) == NULL ||
         (srv->policy = policy_new(st, clock_ms(), clock_wall_s(), e)) == NULL ||
         (srv->directories = directories_new(st, e)) == NULL ||

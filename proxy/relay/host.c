@@ -8,6 +8,7 @@
 #include <string.h>
 
 struct host {
+    struct hosts *owner;
     char *name;
     char *label;
     int weight;
@@ -34,7 +35,8 @@ struct route {
 };
 
 struct hosts {
-    pthread_mutex_t lock; /* over the list and the posts; a route lives as long as we do */
+    _Atomic bool has_changed; /* of capabilities, since hosts_changed */
+    pthread_mutex_t lock;     /* over the list and the posts; a route lives as long as we do */
     struct route *routes;
     struct {
         route_post_fn *post;
@@ -112,6 +114,7 @@ route_new(struct hosts *owner, const struct settings_downstream *ds)
             route_free(r);
             return NULL;
         }
+        r->hosts[i]->owner = owner;
         r->n_hosts++;
     }
     return r;
@@ -337,6 +340,8 @@ void
 host_set_capabilities(struct host *h, const struct smtp_capabilities *caps)
 {
     pthread_mutex_lock(&h->lock);
+    if (!h->was_reached || h->caps.bits != caps->bits || h->caps.size != caps->size)
+        atomic_store(&h->owner->has_changed, true);
     h->caps = *caps;
     h->was_reached = true;
     pthread_mutex_unlock(&h->lock);
@@ -559,4 +564,24 @@ bool
 host_is_literal(const struct host *h)
 {
     return h->is_literal;
+}
+
+void
+hosts_recall(struct hosts *h, struct span downstream, struct span label,
+             const struct smtp_capabilities *caps)
+{
+    pthread_mutex_lock(&h->lock);
+    for (const struct route *r = h->routes; r != NULL; r = r->next) {
+        for (size_t i = 0; r->is_current && i < r->n_hosts; i++)
+            if (span_is(downstream, r->name) && span_is(label, r->hosts[i]->label) &&
+                !host_was_reached(r->hosts[i]))
+                host_set_capabilities(r->hosts[i], caps);
+    }
+    pthread_mutex_unlock(&h->lock);
+}
+
+bool
+hosts_changed(struct hosts *h)
+{
+    return atomic_exchange(&h->has_changed, false);
 }

@@ -89,6 +89,13 @@ bool route_others_wait(const struct route *r, unsigned loop);
 /* A slot became free: tell the loops that wait. */
 void route_wake(struct route *r);
 
+/* A host offered CAPS when it was last seen, before this process: as if it had been reached, until
+ * it is. */
+void hosts_recall(struct hosts *h, struct span downstream, struct span label,
+                  const struct smtp_capabilities *caps);
+/* Did some host's capabilities change since the last call? */
+bool hosts_changed(struct hosts *h);
+
 /* For display: one call for each host. */
 struct host_view {
     const char *downstream, *host; /* host: NAME:PORT */
