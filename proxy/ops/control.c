@@ -129,9 +129,9 @@ do_block(const struct request *r)
         ms = st->harvest.block_time;
     policy_block(r->control->srv->policy, st, &n, ms, clock_ms());
     settings_unref(st);
+    json_int_t remaining_s = ms / 1000;
     control_answer(r->call, json_pack("{s:s, s:I, s:I}", "network", text, "until",
-                                      (json_int_t)(clock_wall_s() + ms / 1000), "remaining_s",
-                                      (json_int_t)(ms / 1000)));
+                                      clock_wall_s() + remaining_s, "remaining_s", remaining_s));
 }
 
 static void

@@ -367,30 +367,38 @@ show_value(const char *name, const char *key, const json_t *value, FILE *out)
     }
 }
 
-/* An answer of a few names and values, also nested ones. */
+/* The value of KEY: a list item by item, all else on a line; of an object only its name. */
 static void
-show_pairs(json_t *object, const char *indent, FILE *out)
+show_pair(const char *indent, const char *key, const json_t *value, FILE *out)
 {
-    const char *key;
-    json_t *value, *item;
     size_t i;
+    json_t *item;
+    char name[64];
+    snprintf(name, sizeof name, "%s%s", indent, key);
+    text_safe(name);
+    if (json_is_object(value))
+        fprintf(out, "%s\n", name);
+    else if (!json_is_array(value))
+        show_value(name, key, value, out);
+    json_array_foreach(value, i, item)
+    {
+        show_value(i ? "" : name, key, item, out);
+    }
+}
+
+/* An answer of a few names and values, and of objects of such. */
+static void
+show_pairs(json_t *object, FILE *out)
+{
+    const char *key, *inner_key;
+    json_t *value, *inner;
     json_object_foreach(object, key, value)
     {
-        char name[64];
-        snprintf(name, sizeof name, "%s%s", indent, key);
-        text_safe(name);
-        if (strcmp(key, "ok") == 0)
-            continue;
-        if (json_is_object(value)) {
-            fprintf(out, "%s\n", name);
-            show_pairs(value, "  ", out);
-        } else if (json_is_array(value)) {
-            json_array_foreach(value, i, item)
-            {
-                show_value(i ? "" : name, key, item, out);
-            }
-        } else {
-            show_value(name, key, value, out);
+        if (strcmp(key, "ok") != 0)
+            show_pair("", key, value, out);
+        json_object_foreach(value, inner_key, inner)
+        {
+            show_pair("  ", inner_key, inner, out);
         }
     }
 }
@@ -420,7 +428,7 @@ control_show(enum control_id command, json_t *answer, FILE *out)
         else if (json_object_get(answer, "duplicates"))
             show_duplicates(json_object_get(answer, "duplicates"), out);
         else
-            show_pairs(answer, "", out);
+            show_pairs(answer, out);
         return;
     case CONTROL_lookup:
     case CONTROL_forget:
@@ -433,5 +441,5 @@ control_show(enum control_id command, json_t *answer, FILE *out)
     case CONTROL_COUNT:
         break;
     }
-    show_pairs(answer, "", out);
+    show_pairs(answer, out);
 }

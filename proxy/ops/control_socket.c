@@ -43,7 +43,7 @@ struct control_socket {
     ino_t ino;
     control_request_fn *request;
     void *arg;
-    LIST_HEAD(, control_call) clients;
+    LIST_HEAD(control_calls, control_call) clients;
     unsigned n_clients;
 };
 
@@ -363,8 +363,8 @@ control_socket_free(struct control_socket **ps)
     if (!s)
         return;
     *ps = NULL;
-    struct control_call *c;
-    while ((c = LIST_FIRST(&s->clients))) {
+    for (struct control_call *c = LIST_FIRST(&s->clients), *next; c; c = next) {
+        next = LIST_NEXT(c, link);
         send_rest(c);
         client_free(c);
     }

@@ -22,7 +22,7 @@ struct http_server {
     struct event_base *base;
     http_page_fn *page;
     void *arg;
-    LIST_HEAD(, http_client) clients;
+    LIST_HEAD(http_clients, http_client) clients;
     unsigned n_clients;
 };
 
@@ -200,8 +200,9 @@ http_server_free(struct http_server **ps)
     if (!s)
         return;
     *ps = NULL;
-    struct http_client *c;
-    while ((c = LIST_FIRST(&s->clients)))
+    for (struct http_client *c = LIST_FIRST(&s->clients), *next; c; c = next) {
+        next = LIST_NEXT(c, link);
         client_free(c);
+    }
     free(s);
 }

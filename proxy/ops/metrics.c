@@ -2,7 +2,6 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* The counters are those of struct metrics_counts, in its order, so that reading them is one loop.
  */
@@ -24,88 +23,18 @@ const int64_t metrics_delivery_limits_ns[METRICS_BUCKETS - 1] = {
     5 * MS,    10 * MS, 25 * MS, 50 * MS, 100 * MS, 250 * MS, 500 * MS, 1 * S,
     2500 * MS, 5 * S,   10 * S,  30 * S,  60 * S,   300 * S,  540 * S};
 
-static const char *const refusal_texts[] = {
-#define METRICS_REFUSAL(id, text) text,
-#include "proxy/ops/metrics.def"
-#undef METRICS_REFUSAL
-};
-static const char *const leg_texts[] = {
-#define METRICS_LEG(id, text) text,
-#include "proxy/ops/metrics.def"
-#undef METRICS_LEG
-};
-static const char *const tls_texts[] = {
-#define METRICS_TLS(id, number, text) text,
-#include "proxy/ops/metrics.def"
-#undef METRICS_TLS
-};
-static const int tls_numbers[] = {
-#define METRICS_TLS(id, number, text) number,
-#include "proxy/ops/metrics.def"
-#undef METRICS_TLS
-};
-static const char *const verdict_texts[] = {
-#define METRICS_VERDICT(id, text) text,
-#include "proxy/ops/metrics.def"
-#undef METRICS_VERDICT
-};
-static const char *const status_texts[] = {
-#define METRICS_STATUS(id, text) text,
-#include "proxy/ops/metrics.def"
-#undef METRICS_STATUS
-};
-static const char *const source_texts[] = {
-#define METRICS_SOURCE(id, text) text,
-#include "proxy/ops/metrics.def"
-#undef METRICS_SOURCE
-};
-static const char *const result_texts[] = {
-#define METRICS_RESULT(id, text) text,
-#include "proxy/ops/metrics.def"
-#undef METRICS_RESULT
-};
-
-const char *
-metrics_refusal_text(enum metrics_refusal refusal)
-{
-    return refusal_texts[refusal];
-}
-
-const char *
-metrics_leg_text(enum metrics_leg leg)
-{
-    return leg_texts[leg];
-}
-
-const char *
-metrics_tls_text(enum metrics_tls version)
-{
-    return tls_texts[version];
-}
-
-const char *
-metrics_verdict_text(enum metrics_verdict verdict)
-{
-    return verdict_texts[verdict];
-}
-
-const char *
-metrics_status_text(enum metrics_status status)
-{
-    return status_texts[status];
-}
-
-const char *
-metrics_source_text(enum metrics_source source)
-{
-    return source_texts[source];
-}
-
-const char *
-metrics_result_text(enum metrics_result result)
-{
-    return result_texts[result];
-}
+/* metrics_refusal_text and the like, each with its table. */
+/* clang-format off */
+#define METRICS_BEGIN(SET, set) static const char *const set##_texts[] = {
+#define METRICS_LABEL(SET, id, text) text,
+#define METRICS_END(SET, set) \
+    }; \
+    const char *metrics_##set##_text(enum metrics_##set value) { return set##_texts[value]; }
+/* clang-format on */
+#include "proxy/ops/metrics_label.def"
+#undef METRICS_BEGIN
+#undef METRICS_LABEL
+#undef METRICS_END
 
 struct metrics *
 metrics_new(void)
@@ -157,10 +86,9 @@ metrics_refused(struct metrics *m, enum metrics_refusal reason)
 void
 metrics_tls(struct metrics *m, enum metrics_leg leg, int version)
 {
-    for (size_t i = 0; i < METRICS_TLS_COUNT; i++) {
-        if (tls_numbers[i] == version)
-            add(m, SLOT(tls) + leg * (size_t)METRICS_TLS_COUNT + i, 1);
-    }
+    static const int first = 0x0301;
+    if (version >= first && version < first + METRICS_TLS_COUNT)
+        add(m, SLOT(tls) + leg * (size_t)METRICS_TLS_COUNT + (size_t)(version - first), 1);
 }
 
 void
@@ -255,10 +183,9 @@ metrics_code(struct metrics *m, const struct status_code *code)
 void
 metrics_read(const struct metrics *m, struct metrics_counts *out)
 {
-    uint64_t v[SLOTS];
+    uint64_t *v = (uint64_t *)(void *)out;
     for (size_t i = 0; i < SLOTS; i++)
         v[i] = atomic_load_explicit(&m->v[i], memory_order_relaxed);
-    memcpy(out, v, sizeof *out);
 }
 
 uint64_t

@@ -14,54 +14,16 @@
 
 struct metrics;
 
-enum metrics_refusal {
-#define METRICS_REFUSAL(id, text) METRICS_REFUSAL_##id,
-#include "proxy/ops/metrics.def"
-#undef METRICS_REFUSAL
-    METRICS_REFUSAL_COUNT
-};
-
-enum metrics_leg {
-#define METRICS_LEG(id, text) METRICS_LEG_##id,
-#include "proxy/ops/metrics.def"
-#undef METRICS_LEG
-    METRICS_LEG_COUNT
-};
-
-enum metrics_tls {
-#define METRICS_TLS(id, number, text) METRICS_TLS_##id,
-#include "proxy/ops/metrics.def"
-#undef METRICS_TLS
-    METRICS_TLS_COUNT
-};
-
-enum metrics_verdict {
-#define METRICS_VERDICT(id, text) METRICS_VERDICT_##id,
-#include "proxy/ops/metrics.def"
-#undef METRICS_VERDICT
-    METRICS_VERDICT_COUNT
-};
-
-enum metrics_status {
-#define METRICS_STATUS(id, text) METRICS_STATUS_##id,
-#include "proxy/ops/metrics.def"
-#undef METRICS_STATUS
-    METRICS_STATUS_COUNT
-};
-
-enum metrics_source {
-#define METRICS_SOURCE(id, text) METRICS_SOURCE_##id,
-#include "proxy/ops/metrics.def"
-#undef METRICS_SOURCE
-    METRICS_SOURCE_COUNT
-};
-
-enum metrics_result {
-#define METRICS_RESULT(id, text) METRICS_RESULT_##id,
-#include "proxy/ops/metrics.def"
-#undef METRICS_RESULT
-    METRICS_RESULT_COUNT
-};
+/* The sets of metrics_label.def. */
+/* clang-format off */
+#define METRICS_BEGIN(SET, set) enum metrics_##set {
+#define METRICS_LABEL(SET, id, text) METRICS_##SET##_##id,
+#define METRICS_END(SET, set) METRICS_##SET##_COUNT };
+/* clang-format on */
+#include "proxy/ops/metrics_label.def"
+#undef METRICS_BEGIN
+#undef METRICS_LABEL
+#undef METRICS_END
 
 /* The rows of status_code.def. */
 enum {

@@ -14,7 +14,7 @@ import pytest
 
 from conftest import CONTENT
 from harness import servers
-from harness.journal import DEADLINE_S
+from harness.journal import DEADLINE_S, Journal
 from harness.postern import BINARY
 
 POSTERNCTL = os.environ.get("POSTERNCTL", os.path.join(os.path.dirname(BINARY), "posternctl"))
@@ -285,6 +285,7 @@ def test_drain(mx):
 def test_a_killed_daemons_socket_is_no_hindrance(mx):
     mx.kill(signal.SIGKILL)
     assert os.path.exists(mx.socket_path)
+    mx.log = Journal("log of the second run")
     mx.start()
     assert ctl(mx, "status").returncode == 0
 
