@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/netaddr.h"
+#include "proxy/smtp/ascii.h"
 #include "proxy/smtp/utf8.h"
 
 #define LABEL_MAX  63 /* RFC 1035 2.3.4 */
@@ -15,19 +16,11 @@ span_from(struct span s, size_t i)
     return span_of(s.p + i, s.n - i);
 }
 
-static bool
-is_alnum(char c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-/* The atext of RFC 5322 3.2.3, and the dot. */
+/* What a local part is made of without quotes: atext and, anywhere, dots. */
 static bool
 is_atom(char c)
 {
-    static const char others[] = "!#$%&'*+-/=?^_`{|}~.";
-
-    return is_alnum(c) || memchr(others, c, sizeof others - 1) != NULL;
+    return ascii_is_atext(c) || c == '.';
 }
 
 /* The length of a character beyond ASCII at the start of IN, 0 if none is there. */
@@ -109,8 +102,9 @@ domain(struct span in, bool *is_utf8)
         return address_literal(in);
     for (;; i += n) {
         char c = i < in.n ? in.p[i] : '\0';
-        n = is_alnum(c) || c == '-' || c == '_' ? 1
-                                                : wide_character(span_from(in, i), &is_wide_label);
+        n = ascii_is_letter(c) || ascii_is_digit(c) || c == '-' || c == '_'
+                ? 1
+                : wide_character(span_from(in, i), &is_wide_label);
         if (n > 0)
             continue;
         if (i == label || (i - label > LABEL_MAX && !is_wide_label))

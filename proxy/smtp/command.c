@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "proxy/smtp/ascii.h"
 #include "proxy/smtp/utf8.h"
 
 #define PH(phase) (1u << SMTP_PHASE_##phase)
@@ -122,8 +123,7 @@ next_parameter(struct span *rest, struct parameter *p)
     return true;
 }
 
-/* Note in *SEEN that parameter BIT is here; false if it was before, or if HAS_VALUE does not fit.
- */
+/* Note in *SEEN that the parameter BIT is here; false if it was before, or its value is amiss. */
 static bool
 note(unsigned *seen, unsigned bit, const struct parameter *p, bool wants_value)
 {
@@ -136,7 +136,7 @@ note(unsigned *seen, unsigned bit, const struct parameter *p, bool wants_value)
 static int
 hex_digit(char c)
 {
-    if (c >= '0' && c <= '9')
+    if (ascii_is_digit(c))
         return c - '0';
     c = ascii_lower(c);
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
@@ -256,8 +256,7 @@ parse_notify(struct span value, unsigned *notify)
     return (*notify & SMTP_NOTIFY_NEVER) == 0 || *notify == SMTP_NOTIFY_NEVER;
 }
 
-/* "type;address", the address in xtext (RFC 3461 4.2), or with SMTPUTF8 also in UTF-8 (RFC 6533 3).
- */
+/* "type;address", the address in xtext (RFC 3461 4.2), with SMTPUTF8 also in UTF-8 (RFC 6533 3). */
 static bool
 orcpt_is_valid(struct span value, bool is_smtputf8)
 {
@@ -341,7 +340,7 @@ smtp_helo_valid(struct span argument)
 
 /* Decode VALUE into OUT.  False: malformed, too long, or not fit to be shown. */
 static bool
-parse_xclient_value(struct span value, char *out, size_t capacity)
+parse_xclient_value(struct span value, char out[SMTP_XCLIENT_VALUE])
 {
     size_t n = 0;
 
@@ -349,7 +348,7 @@ parse_xclient_value(struct span value, char *out, size_t capacity)
         return true;
     for (size_t i = 0; i < value.n;) {
         int c = xtext_next(value, &i);
-        if (c < ' ' || c == 0x7f || n == capacity - 1) {
+        if (c < ' ' || c == 0x7f || n == SMTP_XCLIENT_VALUE - 1) {
             out[0] = '\0';
             return false;
         }
@@ -373,7 +372,7 @@ smtp_xclient_parse(struct span argument, struct smtp_xclient_args *args)
         if (attribute == SMTP_XCLIENT_COUNT)
             return SMTP_SYNTAX_UNKNOWN;
         if (!note(&args->given, 1u << attribute, &p, true) ||
-            !parse_xclient_value(p.value, args->value[attribute], sizeof args->value[attribute]))
+            !parse_xclient_value(p.value, args->value[attribute]))
             return SMTP_SYNTAX_PARAMETER;
     }
     return args->given != 0 ? SMTP_SYNTAX_OK : SMTP_SYNTAX_ARGUMENT;

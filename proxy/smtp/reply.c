@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "proxy/smtp/ascii.h"
 #include "proxy/smtp/utf8.h"
 
 static const struct {
@@ -38,12 +39,16 @@ copy_printable(char *out, size_t capacity, struct span in)
 
     in.n = utf8_fit(in, capacity);
     for (; i < in.n; i += n) {
+        n = 1;
+        out[i] = in.p[i];
+        if (in.p[i] >= ' ' && in.p[i] <= '~')
+            continue;
         n = utf8_printable(span_of(in.p + i, in.n - i));
-        if (n > 0) {
-            memcpy(out + i, in.p + i, n);
-        } else {
+        if (n == 0) {
             out[i] = '?';
             n = 1;
+        } else {
+            memcpy(out + i, in.p + i, n);
         }
     }
     return i;
@@ -119,18 +124,12 @@ smtp_reply_write(const struct smtp_reply *r, char *out, size_t capacity)
     return n;
 }
 
-static bool
-is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
 /* The code at the start of LINE; 0 if none is there. */
 static uint16_t
 line_code(struct span line)
 {
-    if (line.n < 3 || line.p[0] < '2' || line.p[0] > '5' || !is_digit(line.p[1]) ||
-        !is_digit(line.p[2]) || (line.n > 3 && line.p[3] != ' ' && line.p[3] != '-'))
+    if (line.n < 3 || line.p[0] < '2' || line.p[0] > '5' || !ascii_is_digit(line.p[1]) ||
+        !ascii_is_digit(line.p[2]) || (line.n > 3 && line.p[3] != ' ' && line.p[3] != '-'))
         return 0;
     return (uint16_t)((line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + line.p[2] - '0');
 }
@@ -149,7 +148,7 @@ enhanced_length(struct span text, char class)
 
         if (i >= text.n || text.p[i++] != '.')
             return 0;
-        while (digits < 4 && i < text.n && is_digit(text.p[i])) {
+        while (digits < 4 && i < text.n && ascii_is_digit(text.p[i])) {
             i++;
             digits++;
         }

@@ -1,22 +1,16 @@
 #include <string.h>
 
 #include "base/netaddr.h"
+#include "proxy/smtp/ascii.h"
 #include "proxy/smtp/reply.h"
 
 /* smtp_reply_clean: a line of text is read word by word, a word being a run of octets that can
- * stand in a name or an address; what is between the words is copied, and tidied where a word went.
- */
+ * stand in a name or an address; what is between words is copied, and tidied where a word went. */
 
 struct output {
     char text[SMTP_REPLY_TEXT];
     size_t n, line; /* octets so far; where the line begins */
 };
-
-static bool
-is_letter(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
 
 static bool
 is_upper(char c)
@@ -25,15 +19,9 @@ is_upper(char c)
 }
 
 static bool
-is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-static bool
 is_word(char c)
 {
-    return is_letter(c) || is_digit(c) || (unsigned char)c >= 0x80 ||
+    return ascii_is_letter(c) || ascii_is_digit(c) || (unsigned char)c >= 0x80 ||
            memchr("-_.:@+%=", c, 8) != NULL;
 }
 
@@ -86,7 +74,8 @@ named_part(struct span s)
 {
     size_t i = 1, depth = 0;
 
-    while (i < s.n && (is_letter(s.p[i]) || is_digit(s.p[i]) || s.p[i] == '-' || s.p[i] == '_'))
+    while (i < s.n &&
+           (ascii_is_letter(s.p[i]) || ascii_is_digit(s.p[i]) || s.p[i] == '-' || s.p[i] == '_'))
         i++;
     if (i == 1 || i == s.n || s.p[i] != '=')
         return 0;
@@ -106,12 +95,9 @@ is_host_name(struct span word)
     struct span label = {0};
     size_t labels = 0;
 
-    while (span_next(&word, '.', &label)) {
-        if (label.n == 0)
-            return false;
-        labels++;
-    }
-    return labels >= 2 && label.n >= 2 && !is_digit(label.p[0]) && label.p[0] != '-';
+    while (span_next(&word, '.', &label))
+        labels += label.n > 0;
+    return labels >= 2 && label.n >= 2 && !ascii_is_digit(label.p[0]) && label.p[0] != '-';
 }
 
 /* Exchange's name of a cause: RESOLVER.ADR.RecipientNotFound, TRANSPORT.RULES.RejectMessage. */
@@ -200,6 +186,8 @@ put_word(struct output *out, struct span word)
         }
         while (end < word.n && memchr(":=+%", word.p[end], 4) == NULL)
             end++;
+        while (i < end && word.p[i] == '.')
+            put_between(out, word.p[i++]);
         part = name = span_of(word.p + i, end - i);
         while (name.n > 0 && memchr(".-", name.p[name.n - 1], 2) != NULL)
             name.n--;
@@ -222,7 +210,7 @@ url(struct span s)
 {
     size_t i = 0;
 
-    while (i < s.n && is_letter(s.p[i]))
+    while (i < s.n && ascii_is_letter(s.p[i]))
         i++;
     if (i == 0 || s.n - i < 3 || memcmp(s.p + i, "://", 3) != 0)
         return 0;
@@ -254,7 +242,7 @@ clean_line(struct output *out, struct span line)
     while (out->n > out->line && memchr(" ,;:=-", out->text[out->n - 1], 6) != NULL)
         out->n--;
     for (size_t i = out->line; i < out->n; i++)
-        has_letter |= is_letter(out->text[i]) || (unsigned char)out->text[i] >= 0x80;
+        has_letter |= ascii_is_letter(out->text[i]) || (unsigned char)out->text[i] >= 0x80;
     if (has_letter)
         out->text[out->n++] = '\n';
     else
@@ -269,16 +257,26 @@ neutral_text(uint16_t code)
     return code < 500 ? "Temporary failure, try again later" : "Refused";
 }
 
-void
-smtp_reply_clean(struct smtp_reply *r)
+/* True while it takes something away: what is left may have become a name. */
+static bool
+clean_once(struct smtp_reply *r)
 {
-    struct span rest = span_str(r->text), line;
+    struct span text = span_str(r->text), rest = text, line;
     struct output out = {0};
 
     while (span_next(&rest, '\n', &line))
         clean_line(&out, line);
-    if (out.n == 0)
+    if (out.n == 0) {
         (void)span_copy(r->text, sizeof r->text, span_str(neutral_text(r->code)));
-    else
-        (void)span_copy(r->text, sizeof r->text, span_of(out.text, out.n - 1));
+        return false;
+    }
+    (void)span_copy(r->text, sizeof r->text, span_of(out.text, out.n - 1));
+    return out.n - 1 < text.n;
+}
+
+void
+smtp_reply_clean(struct smtp_reply *r)
+{
+    while (clean_once(r))
+        ;
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "proxy/smtp/address.h"
+#include "proxy/smtp/ascii.h"
 #include "proxy/smtp/utf8.h"
 
 #define NAME_MAX_OCTETS 255
@@ -34,10 +35,7 @@ put_text(struct output *out, const char *text)
 static bool
 is_safe(char c)
 {
-    static const char safe[] = "!#$%&'*+-./:=?@[]^_`{|}~";
-
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-           memchr(safe, c, sizeof safe - 1) != NULL;
+    return ascii_is_atext(c) || memchr(".:@[]", c, 5) != NULL;
 }
 
 /* At most MAX octets of TEXT, with '?' for what is not safe. */

@@ -29,13 +29,16 @@ check_clean(struct smtp_reply r)
 {
     char out[4 * SMTP_REPLY_TEXT * 5];
     struct smtp_reply_reader reader = {0};
-    struct smtp_reply cleaned = r;
+    struct smtp_reply cleaned = r, again;
     size_t n, used;
 
     smtp_reply_clean(&cleaned);
     require(cleaned.text[0] != '\0' && strchr(cleaned.text, '@') == NULL);
     require(cleaned.code == r.code && strcmp(cleaned.enhanced, r.enhanced) == 0);
     require_shown(cleaned.text);
+    again = cleaned;
+    smtp_reply_clean(&again);
+    require(strcmp(again.text, cleaned.text) == 0);
 
     n = smtp_reply_write(&cleaned, out, sizeof out);
     require(smtp_reply_read(&reader, span_of(out, n), &used) == SMTP_REPLY_DONE && used == n);

@@ -428,6 +428,8 @@ test_clean(void **state)
         {550, "e.g. this, i.e. 5.7.1 and 1.2", "e.g. this, i.e. 5.7.1 and 1.2"},
         {550, "see https://internal.example.com/why?x=(1) for more", "see (1) for more"},
         {550, "\xc3\xb6rtlich.example.com nein", "nein"},
+        {550, "x[a=b].example.com refused ..example..com", "x. refused.."},
+        {550, "1.RR\"\"\"\"\"\"2\"\".example refused", "refused"},
         /* addresses */
         {550, "<a.b@example.com>: no", "no"},
         {550, "<o'brien@example.com>: no", "no"},
