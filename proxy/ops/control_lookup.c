@@ -209,6 +209,14 @@ ask_live(struct lookup *k)
         on_live(k, &answer);
 }
 
+/* A session would ask the downstream, and its answer would be the reply. */
+static void
+put_question(struct lookup *k)
+{
+    put(k->answer, "verdict", json_string("ask-downstream"));
+    put(k->answer, "reply", json_string("what the downstream says to RCPT"));
+}
+
 static bool judge(struct lookup *k);
 
 /* The directory's answer: take it down and judge by it. */
@@ -230,9 +238,30 @@ on_answer(void *arg, const struct dir_answer *a)
         ask_live(k);
 }
 
+/* recipients = downstream: what it said is remembered; it is not asked for a look-up's sake. */
+static void
+recall(struct lookup *k)
+{
+    enum dir_status status =
+        directories_recall(k->all->srv->directories, span_str(k->address), false, clock_ms());
+    if (status == DIR_UNAVAILABLE) {
+        put_question(k);
+    } else {
+        k->in.recipient = status == DIR_FOUND ? DECIDE_RECIPIENT_FOUND : DECIDE_RECIPIENT_ABSENT;
+        put(k->answer, "directory", json_string(status_text(status)));
+        put(k->answer, "source", json_string(metrics_source_text(METRICS_SOURCE_DOWNSTREAM)));
+        judge(k);
+    }
+    finish(k);
+}
+
 static void
 ask(struct lookup *k)
 {
+    if (k->domain->recipients == SETTINGS_RECIPIENTS_DOWNSTREAM) {
+        recall(k);
+        return;
+    }
     struct dir_answer answer;
     enum dir_status status =
         directory_ask(k->all->client, k->domain, span_str(k->address), span_str(k->sender), 0,
@@ -250,8 +279,7 @@ judge(struct lookup *k)
     case DECIDE_ASK_DIRECTORY:
         return false;
     case DECIDE_ASK_DOWNSTREAM:
-        put(k->answer, "verdict", json_string("ask-downstream"));
-        put(k->answer, "reply", json_string("what the downstream says to this sender's RCPT"));
+        put_question(k);
         return true;
     case DECIDE_ASK_LISTING: /* it is set */
     case DECIDE_ACCEPT:
@@ -301,7 +329,7 @@ look_around(struct lookup *k, const struct smtp_path *path, size_t at)
     k->in.is_trap = acl_is_trap(st, span_str(k->address));
     k->in.is_marked =
         marks_has(policy_marks(k->all->srv->policy), span_str(k->address), clock_ms());
-    if (k->domain->recipients != SETTINGS_RECIPIENTS_DIRECTORY)
+    if (k->domain->recipients == SETTINGS_RECIPIENTS_ANY)
         k->in.recipient = DECIDE_RECIPIENT_FOUND;
     put(k->answer, "domain", json_text_str(k->domain->name));
     put(k->answer, "recipients", json_string(choice_words_RECIPIENTS[k->domain->recipients]));
@@ -309,8 +337,6 @@ look_around(struct lookup *k, const struct smtp_path *path, size_t at)
     put(k->answer, "downstream_up", json_boolean(k->in.is_route_up));
     put(k->answer, "blocked", json_boolean(k->in.is_blocked));
     put(k->answer, "marked", json_boolean(k->in.is_marked));
-    if (k->domain->recipients == SETTINGS_RECIPIENTS_DOWNSTREAM)
-        k->in.is_marked = true; /* asked live, too */
 }
 
 /* Does MAIL FROM end it?  Then the recipient is not judged at all. */

@@ -151,6 +151,18 @@ def test_lookup_shows_the_way(mx):
     assert ctl_json(mx, "lookup", "anna@example.test", "no sender")["ok"] is False
 
 
+def test_lookup_where_the_downstream_is_asked(exchange, postern):
+    mx = postern(exchange(), settings={"domain example.test": {"recipients": "downstream"}})
+    answer = ctl_json(mx, "lookup", "anna@example.test")
+    assert answer["verdict"] == "ask-downstream"
+    client = mx.client()
+    client.ok("MAIL FROM:<s@example.org>")
+    client.ok("RCPT TO:<anna@example.test>")
+    answer = ctl_json(mx, "lookup", "anna@example.test")
+    assert (answer["verdict"], answer["source"]) == ("accept", "downstream")
+    assert answer["reply"].startswith("250 2.1.5 ")
+
+
 def test_lookup_of_a_blocked_sender(exchange, postern):
     mx = postern(exchange(), settings={"blocked": {"senders": "@bad.example"}})
     answer = ctl_json(mx, "lookup", "anna@example.test", "x@bad.example")
