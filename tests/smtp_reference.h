@@ -1,9 +1,10 @@
 #ifndef TESTS_SMTP_REFERENCE_H
 #define TESTS_SMTP_REFERENCE_H
 
+#include <assert.h>
 #include <string.h>
 
-#include "base/span.h"
+#include "proxy/smtp/data_scan.h"
 
 /* The rules of data_scan.h and header.h, octet by octet and with the whole input in hand: slow,
  * obvious, and what the scanners are held to by unit tests and fuzzers. */
@@ -55,6 +56,35 @@ data_reference(struct span in, struct data_result *r)
             at_start = false;
         }
     }
+}
+
+/* CONTENT as a sender sends it, from pieces of STEP octets; OUT has room for twice its size and
+ * five. */
+static inline size_t
+data_stuff(struct span content, size_t step, char *out)
+{
+    struct dot_stuff dots = {0};
+    size_t n = 0;
+
+    for (size_t i = 0; i < content.n;) {
+        size_t length = content.n - i < step ? content.n - i : step;
+        bool need_dot;
+        size_t clean = dot_stuff_next(&dots, span_of(content.p + i, length), &need_dot);
+
+        assert(clean == length || need_dot);
+        memcpy(out + n, content.p + i, clean);
+        n += clean;
+        i += clean;
+        if (need_dot)
+            out[n++] = '.';
+    }
+    assert(content.n == 0 || dots.in_line == (content.p[content.n - 1] != '\n'));
+    if (dots.in_line) {
+        memcpy(out + n, "\r\n", 2);
+        n += 2;
+    }
+    memcpy(out + n, ".\r\n", 3);
+    return n + 3;
 }
 
 static inline bool

@@ -6,8 +6,7 @@
 
 #include "base/span.h"
 
-/* Forward and reverse paths of RFC 5321 4.1.2, with SMTPUTF8 (RFC 6531) and IDNA (RFC 5890). Pure.
- */
+/* Forward and reverse paths (RFC 5321 4.1.2), SMTPUTF8 (RFC 6531) and IDNA (RFC 5890). Pure. */
 
 #define SMTP_ADDRESS_MAX 571 /* octets of local part, @ and domain: Exchange's own limit */
 

@@ -134,8 +134,7 @@ line_code(struct span line)
     return (uint16_t)((line.p[0] - '0') * 100 + (line.p[1] - '0') * 10 + line.p[2] - '0');
 }
 
-/* The length of the enhanced code of CLASS at the start of TEXT (RFC 3463 2); 0 if none is there.
- */
+/* The length of the enhanced code (RFC 3463 2) of CLASS at the start of TEXT; 0: none. */
 static size_t
 enhanced_length(struct span text, char class)
 {

@@ -68,11 +68,10 @@ enum smtp_reply_status smtp_reply_read(struct smtp_reply_reader *reader, struct 
 struct span smtp_reply_reader_text(const struct smtp_reply_reader *reader);
 
 /* Reduce the text of a downstream's reply to what a client may see, in place.  Removed are
- * "[name=...]" parts, URLs, mail addresses, IP addresses, and host names: a word of two labels or
- * more whose last one begins with a letter.  Tokens of Exchange's like
- * RESOLVER.ADR.RecipientNotFound look like host names and stay, as they are the cause.  Blanks and
- * punctuation left alone go too; where no word is left, the text says what the code's class means.
- */
+ * "[name=...]" parts, URLs, mail addresses, IP addresses, and host names, which are words of two
+ * labels or more whose last one begins with a letter.  Exchange's names of causes, such as
+ * RESOLVER.ADR.RecipientNotFound, look like host names and stay.  Blanks, brackets and punctuation
+ * left alone go too.  Where no word is left, the text says what the code's class means. */
 void smtp_reply_clean(struct smtp_reply *r);
 
 #endif

@@ -57,8 +57,7 @@ put_safe(struct output *out, const char *text, size_t max, bool is_utf8)
     }
 }
 
-/* RFC 3848, RFC 6531 3.7.3.  There is no name for TLS without ESMTP: the comment behind tells it.
- */
+/* RFC 3848, RFC 6531 3.7.3.  TLS without ESMTP has no name: the comment behind tells it. */
 static const char *
 protocol(const struct trace *t)
 {

@@ -1,7 +1,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "proxy/smtp/data_scan.h"
 #include "tests/smtp_reference.h"
 
 /* The content of a DATA in pieces: each piece's length stands in an octet before it.  The scan must
@@ -53,34 +52,6 @@ scan_piece(struct data_scan *scan, struct span in, struct data_result *r)
     free(copy);
 }
 
-/* CONTENT as it is sent, by pieces of STEP octets. */
-static size_t
-stuff(struct span content, size_t step, char *out)
-{
-    struct dot_stuff dots = {0};
-    size_t n = 0;
-
-    for (size_t i = 0; i < content.n;) {
-        size_t length = content.n - i < step ? content.n - i : step;
-        bool need_dot;
-        size_t clean = dot_stuff_next(&dots, span_of(content.p + i, length), &need_dot);
-
-        require(clean == length || need_dot);
-        memcpy(out + n, content.p + i, clean);
-        n += clean;
-        i += clean;
-        if (need_dot)
-            out[n++] = '.';
-    }
-    require(content.n == 0 || dots.in_line == (content.p[content.n - 1] != '\n'));
-    if (dots.in_line) {
-        memcpy(out + n, "\r\n", 2);
-        n += 2;
-    }
-    memcpy(out + n, ".\r\n", 3);
-    return n + 3;
-}
-
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -105,7 +76,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     data_reference(span_of(in, n), &whole);
     require(data_result_equal(&pieces, &whole));
 
-    n = stuff(span_of(whole.content, whole.n), size % 7 + 1, out);
+    n = data_stuff(span_of(whole.content, whole.n), size % 7 + 1, out);
     scan = (struct data_scan){0};
     scan_piece(&scan, span_of(out, n), &again);
     require(again.is_ended && again.used == n && again.bare == 0);

@@ -7,7 +7,6 @@
 
 #include <cmocka.h>
 
-#include "proxy/smtp/data_scan.h"
 #include "tests/smtp_reference.h"
 
 /* Feed IN in pieces of the lengths that NEXT(ARG) gives; each piece is copied to memory of its own.
@@ -240,33 +239,6 @@ test_one_piece(void **state)
     assert_int_equal(piece.n, sizeof in - 1 - 4);
 }
 
-/* Stuff CONTENT in pieces of N octets, and end it as a sender does. */
-static size_t
-stuff(struct span content, size_t n, char *out)
-{
-    struct dot_stuff dots = {0};
-    size_t written = 0;
-
-    for (size_t i = 0; i < content.n;) {
-        bool need_dot;
-        size_t length = content.n - i < n ? content.n - i : n;
-        size_t clean = dot_stuff_next(&dots, span_of(content.p + i, length), &need_dot);
-
-        assert_true(clean == length || need_dot);
-        memcpy(out + written, content.p + i, clean);
-        written += clean;
-        i += clean;
-        if (need_dot)
-            out[written++] = '.';
-    }
-    if (dots.in_line) {
-        memcpy(out + written, "\r\n", 2);
-        written += 2;
-    }
-    memcpy(out + written, ".\r\n", 3);
-    return written + 3;
-}
-
 static void
 test_stuff(void **state)
 {
@@ -285,7 +257,7 @@ test_stuff(void **state)
 
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         for (size_t n = 1; n < 20; n++) {
-            size_t length = stuff(span_str(rows[i][0]), n, out);
+            size_t length = data_stuff(span_str(rows[i][0]), n, out);
             assert_true(span_is(span_of(out, length), rows[i][1]));
         }
 }
@@ -306,7 +278,7 @@ test_content_is_one_message(void **state)
             in[k] = "\r\n.x"[rand() % 4];
         memcpy(in + n, "x\r\n.\r\n", 6);
         scan(span_of(in, n + 6), of_length, &length, &r);
-        length = stuff(span_of(r.content, r.n), 1 + n % 3, out);
+        length = data_stuff(span_of(r.content, r.n), 1 + n % 3, out);
         n = length;
         scan(span_of(out, length), of_length, &n, &again);
         assert_true(again.is_ended);
