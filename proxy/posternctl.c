@@ -28,7 +28,8 @@ enum { EXIT_REFUSED = 1, EXIT_USAGE = 2, EXIT_NO_DAEMON = 3 };
 struct ctl {
     const char *socket;
     bool is_json;
-    FILE *in, *out; /* the connection, once there is one */
+    bool is_drawing; /* on a screen that is about to vanish */
+    FILE *in, *out;  /* the connection, once there is one */
 };
 
 static int
@@ -71,6 +72,8 @@ connect_daemon(struct ctl *ctl)
 static int
 lost(const struct ctl *ctl)
 {
+    if (ctl->is_drawing)
+        return EXIT_NO_DAEMON;
     fprintf(stderr, "posternctl: the daemon at %s ended the connection without an answer\n",
             ctl->socket);
     return EXIT_NO_DAEMON;
@@ -162,9 +165,9 @@ run_top(struct ctl *ctl)
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGHUP, &action, NULL);
     int rc = ask(ctl, CONTROL_top, args, &answer);
-    if (rc == 0)
+    ctl->is_drawing = rc == 0;
+    if (ctl->is_drawing)
         fputs("\033[?1049h\033[?25l", stdout);
-    bool is_drawn = rc == 0;
     while (rc == 0 && !is_interrupted) {
         int64_t now_ms = clock_ms();
         fputs("\033[H\033[2J", stdout);
@@ -178,9 +181,13 @@ run_top(struct ctl *ctl)
         if (!is_interrupted)
             rc = ask(ctl, CONTROL_top, args, &answer);
     }
-    if (is_drawn)
+    if (ctl->is_drawing) {
         fputs("\033[?25h\033[?1049l", stdout);
-    fflush(stdout);
+        fflush(stdout);
+        ctl->is_drawing = false;
+        if (rc)
+            lost(ctl);
+    }
     json_decref(answer);
     json_decref(before);
     json_decref(args);

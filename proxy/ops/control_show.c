@@ -215,23 +215,6 @@ show_directories(const json_t *list, FILE *out)
 }
 
 static void
-show_duplicates(const json_t *list, FILE *out)
-{
-    struct text_table *t = NEW_TABLE("ADDRESS", "OBJECT");
-    size_t i, k;
-    json_t *d, *object;
-    json_array_foreach(list, i, d)
-    {
-        json_array_foreach(json_object_get(d, "objects"), k, object)
-        {
-            text_table_add(t, k ? "" : text(d, "address"));
-            text_table_add(t, json_string_value(object));
-        }
-    }
-    text_table_print(&t, SIZE_MAX, "No address is on two objects.", out);
-}
-
-static void
 show_remote_domains(const json_t *list, FILE *out)
 {
     struct text_table *t =
@@ -423,12 +406,7 @@ control_show(enum control_id command, json_t *answer, FILE *out)
         show_downstreams(json_object_get(answer, "downstreams"), out);
         return;
     case CONTROL_directory:
-        if (json_object_get(answer, "directories"))
-            show_directories(json_object_get(answer, "directories"), out);
-        else if (json_object_get(answer, "duplicates"))
-            show_duplicates(json_object_get(answer, "duplicates"), out);
-        else
-            show_pairs(answer, out);
+        show_directories(json_object_get(answer, "directories"), out);
         return;
     case CONTROL_lookup:
     case CONTROL_forget:

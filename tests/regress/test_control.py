@@ -337,6 +337,18 @@ def test_top_on_a_terminal(mx):
     client.quit()
 
 
+def test_top_ends_with_the_daemon(mx):
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.execv(POSTERNCTL, [POSTERNCTL, "-s", mx.socket_path, "top"])
+    drawn = read_until(fd, b"sessions")
+    mx.stop()
+    drawn = read_until(fd, b"without an answer", drawn)
+    assert drawn.index(b"\033[?1049l") < drawn.index(b"without an answer")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+    os.close(fd)
+
+
 # The socket itself
 
 def test_the_socket_bears_nonsense(mx):
