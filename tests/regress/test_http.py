@@ -116,6 +116,39 @@ def test_lookups_are_counted(mx):
     assert metrics['postern_connections_refused_total{reason="limit"}'] == 0
 
 
+def test_tls_is_counted_on_both_legs(exchange, postern, certificates):
+    downstream = exchange(tls=certificates.server_context(certificates.exchange))
+    mx = postern(downstream, settings={
+        "downstream exchange": {"tls": "required"},
+        "tls": {"certificate": certificates.mx.certificate, "key": certificates.mx.key}})
+    before = mx.metrics()
+    client = mx.client()
+    client.starttls(certificates.client_context())
+    client.ehlo()
+    assert client.deliver(CONTENT, "anna@example.test").code == 250
+    after = mx.metrics()
+    for leg in ("in", "out"):
+        name = f'postern_tls_sessions_total{{leg="{leg}",version="TLSv1.3"}}'
+        assert after[name] == before[name] + 1, leg
+
+
+def test_harvests_are_counted(exchange, postern):
+    mx = postern(exchange(), settings={"harvest": {"allow": "", "threshold": 3, "block_private": "yes",
+                                                   "message_threshold": 0}})
+    client = mx.client()
+    client.ok("MAIL FROM:<a@example.org>")
+    for name in "xyz":
+        client.command(f"RCPT TO:<{name}@example.test>")
+    mx.wait_log("harvest", action="block")
+    metrics = mx.metrics()
+    assert metrics['postern_harvests_total{action="block"}'] == 1
+    assert metrics["postern_blocks"] == 1
+    clients = json.loads(mx.get("/api/status")[1])["clients"]
+    assert (clients[0]["network"], clients[0]["unknown"], clients[0]["action"]) == ("127.0.0.1", 3, "block")
+    mx.client(ehlo=False)
+    assert mx.metrics()['postern_connections_refused_total{reason="harvest"}'] == 1
+
+
 def test_the_page_is_whole(mx):
     """Its policy lets nothing in but its own style sheet, and it needs nothing else."""
     answer, body = ask(mx, "GET", "/")
