@@ -143,8 +143,9 @@ def test_harvests_are_counted(exchange, postern):
     metrics = mx.metrics()
     assert metrics['postern_harvests_total{action="block"}'] == 1
     assert metrics["postern_blocks"] == 1
-    clients = json.loads(mx.get("/api/status")[1])["clients"]
-    assert (clients[0]["network"], clients[0]["unknown"], clients[0]["action"]) == ("127.0.0.1", 3, "block")
+    clients = {c["network"]: c for c in json.loads(mx.get("/api/status")[1])["clients"]}
+    assert clients["127.0.0.1"]["unknown"] == clients["127.0.0.0/24"]["unknown"] == 3
+    assert clients["127.0.0.1"]["action"] == "block" and clients["127.0.0.1"]["until"]
     mx.client(ehlo=False)
     assert mx.metrics()['postern_connections_refused_total{reason="harvest"}'] == 1
 
