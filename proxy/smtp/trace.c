@@ -71,9 +71,10 @@ protocol(const struct trace *t)
 size_t
 trace_received(char *out, size_t capacity, const struct trace *t)
 {
-    struct output o = {.p = out, .capacity = capacity};
+    struct output o = {.capacity = capacity};
     char address[NETADDR_TEXT];
 
+    o.p = out;
     netaddr_format(t->client, address);
     put_text(&o, "Received: from ");
     put_safe(&o, t->helo[0] != '\0' ? t->helo : "unknown", NAME_MAX_OCTETS, t->is_utf8);
