@@ -234,13 +234,11 @@ canonical_domain(const char *text, char *out, size_t capacity)
     for (size_t i = 0; i < name.n; i++)
         is_utf8 |= (unsigned char)name.p[i] >= 0x80;
     if (is_utf8) {
-        if (idn2_lookup_u8((const uint8_t *)text, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) !=
-            IDN2_OK)
+        if (idn2_lookup_u8((const uint8_t *)text, &ascii, IDN2_NONTRANSITIONAL) != IDN2_OK)
             return 0;
         /* The mapping turns some characters into ASCII ones that no domain may have. */
         name = span_str((const char *)ascii);
-        is_utf8 = false;
-        if (domain(name, &is_utf8) != name.n || is_utf8)
+        if (domain(name, &is_utf8) != name.n)
             name.n = 0;
     }
     n = name.n <= capacity ? name.n : 0;

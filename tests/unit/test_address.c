@@ -282,6 +282,27 @@ test_lengths(void **state)
     assert_false(parse(path_of(text, SMTP_ADDRESS_MAX - 1, 1, 1), ASCII, &path, &used));
 }
 
+/* A domain may be longer in UTF-8 than its A-labels are. */
+static void
+test_long_u_labels(void **state)
+{
+    char text[2 + 5 * 61 + 2] = "<a", canonical[SMTP_ADDRESS_MAX + 1];
+    struct smtp_path path;
+    size_t n = 2, used, at;
+    (void)state;
+
+    for (unsigned label = 0; label < 5; label++) {
+        text[n++] = label == 0 ? '@' : '.';
+        for (unsigned i = 0; i < 20; i++, n += 3)
+            memcpy(text + n, "\xe0\xb8\x81", 3);
+    }
+    text[n++] = '>';
+    assert_true(parse(span_of(text, n), UTF8, &path, &used));
+    n = smtp_path_canonical(&path, canonical, &at);
+    assert_in_range(n, 20, 200);
+    assert_true(span_starts_nocase(span_str(canonical), "a@xn--"));
+}
+
 /* Paths that have no canonical form. */
 static void
 test_refused_by_idna(void **state)
@@ -354,9 +375,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good_paths), cmocka_unit_test(test_bad_paths),
-        cmocka_unit_test(test_lengths),    cmocka_unit_test(test_refused_by_idna),
-        cmocka_unit_test(test_address),
+        cmocka_unit_test(test_good_paths),      cmocka_unit_test(test_bad_paths),
+        cmocka_unit_test(test_lengths),         cmocka_unit_test(test_long_u_labels),
+        cmocka_unit_test(test_refused_by_idna), cmocka_unit_test(test_address),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,8 +107,12 @@ test_skip(void **state)
         {S("\n\r"), 0},
         {S("\n\n\n"), 0},
     };
+    size_t used;
     (void)state;
 
+    /* what is before the input does not count */
+    assert_false(smtp_line_skip(span_of("\r\n" + 1, 1), &used));
+    assert_int_equal(used, 1);
     for (size_t i = 0; i < sizeof skips / sizeof skips[0]; i++) {
         /* all splits in two: the rest is fed behind what was not used */
         for (size_t split = 0; split <= skips[i].n; split++) {
