@@ -273,7 +273,7 @@ worker_pool(struct worker *w, const char *downstream)
 static void
 finish_if_done(struct worker *w)
 {
-    if (w->is_draining && TAILQ_EMPTY(&w->sessions) && w->orphans == 0)
+    if (w->is_draining && TAILQ_EMPTY(&w->sessions) && TAILQ_EMPTY(&w->dead) && w->orphans == 0)
         event_base_loopbreak(w->loop.base);
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "proxy/ops/metrics.h"
 #include "proxy/smtp/data_scan.h"
 
 enum state {
@@ -36,6 +37,7 @@ enum state {
 struct downstream {
     const struct stream_loop *loop;
     struct downstream_target target;
+    char session[24]; /* the target's */
     const struct downstream_events *events;
     void *owner;
     struct stream *stream;
@@ -211,6 +213,8 @@ downstream_open(const struct stream_loop *loop, const struct downstream_target *
         return NULL;
     d->loop = loop;
     d->target = *target;
+    span_copy(d->session, sizeof(d->session), span_str(target->session));
+    d->target.session = d->session;
     d->events = events;
     d->owner = owner;
     d->fd = socket(target->address.family == 6 ? AF_INET6 : AF_INET,
@@ -879,6 +883,8 @@ on_secured(void *owner)
         return;
     }
     d->is_tls = true;
+    if (d->target.metrics != NULL)
+        metrics_tls(d->target.metrics, METRICS_LEG_OUT, SSL_version(stream_ssl(d->stream)));
     log_tls(d, NULL);
     say_ehlo(d, STATE_EHLO);
 }

@@ -17,6 +17,7 @@
  * values; what it says unasked ends the connection.  Belongs to one loop. */
 
 struct downstream;
+struct metrics;
 
 enum downstream_fail {
     DOWNSTREAM_OK,
@@ -60,7 +61,8 @@ struct downstream_target {
     const char *host;             /* name, for TLS and the log */
     const char *label;            /* NAME:PORT, for the log */
     const char *hostname;         /* ours, for EHLO */
-    const char *session;          /* whose log line its TLS is; "-" for none */
+    const char *session;          /* whose log line its TLS is; "-" for none; copied */
+    struct metrics *metrics;      /* NULL: its TLS is not counted */
     struct netaddr address;
     uint16_t port;
 };
@@ -73,8 +75,8 @@ struct downstream_client {
     bool is_esmtp;
 };
 
-/* Begin to connect.  The target's pointers must outlive the connection.  NULL when a descriptor or
- * memory is out. Events come from the loop, never from inside this call. */
+/* Begin to connect.  The target's pointers, but for the session, must outlive the connection.  NULL
+ * when a descriptor or memory is out. Events come from the loop, never from inside this call. */
 struct downstream *downstream_open(const struct stream_loop *loop,
                                    const struct downstream_target *target,
                                    const struct downstream_events *events, void *owner);

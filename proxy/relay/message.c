@@ -22,6 +22,8 @@ on_spool(void *arg, bool is_ok, const char *data, size_t n)
 
     if (!is_ok)
         m->has_failed = true;
+    if (data != NULL)
+        m->is_reading = false; /* also when nobody waits for it any more */
     if (m->ready != NULL)
         m->ready(m->ready_arg, is_ok, data, n);
 }
@@ -408,7 +410,6 @@ message_reader_block(struct message_reader *r, bool is_ok, const char *data, siz
         r->has_failed = true;
     if (data == NULL)
         return;
-    r->message->is_reading = false;
     if (r->skips_block) {
         r->skips_block = false;
         return;

@@ -241,6 +241,7 @@ member_connect(struct member *m)
         .label = host_label(host),
         .hostname = p->place.settings->server.hostname,
         .session = m->request != NULL ? m->request->session : "-",
+        .metrics = p->place.metrics,
         .address = m->addresses.v[m->next_address],
         .port = m->addresses.port,
     };
@@ -266,7 +267,6 @@ member_open(struct pool *p, unsigned host, struct pool_request *r)
     }
     m->state = MEMBER_OPENING;
     TAILQ_INSERT_TAIL(&p->members, m, link);
-    leave_turn(r);
     r->state = REQUEST_OPENING;
     r->member = m;
     return true;
@@ -553,15 +553,15 @@ serve(struct pool *p)
             t = next;
             continue;
         }
-        /* Served: to the end of the line with this network, before R leaves it. */
+        /* Served: to the end of the line with this network, before R leaves it, which may be its
+         * end. */
         TAILQ_REMOVE(&p->turns, t, link);
         TAILQ_INSERT_TAIL(&p->turns, t, link);
-        if (one == TRY_FAILED) {
+        leave_turn(r);
+        if (one == TRY_FAILED)
             fail_later(r, POOL_NO_ROUTE);
-        } else if (one == TRY_NOW) {
-            leave_turn(r);
+        else if (one == TRY_NOW)
             hand_over(m, r);
-        }
         t = TAILQ_FIRST(&p->turns);
     }
 }

@@ -20,6 +20,7 @@ struct relay {
     unsigned stale; /* kept connections found dead */
     bool was_kept;  /* D had served before */
     bool had_tls_failure;
+    struct smtp_reply closing; /* the last 421 in answer to MAIL or RCPT */
     relay_done_fn *done;
     void *arg;
 };
@@ -60,6 +61,22 @@ conclude_ours(struct relay *r, enum smtp_reply_id id)
     struct relay_outcome outcome = {.status = RELAY_DEFERRED, .reply = smtp_reply_make(id, NULL)};
 
     conclude(r, &outcome);
+}
+
+/* The downstream's refusal as the client may hear it. */
+static struct smtp_reply
+passed_on(const struct smtp_reply *reply)
+{
+    struct smtp_reply r = *reply;
+
+    if (r.code == 421)
+        r.code = 451;
+    if (r.code < 400)
+        r = smtp_reply_make(SMTP_REPLY_NO_ANSWER, NULL); /* it answered out of turn */
+    if (r.enhanced[0] == '\0')
+        snprintf(r.enhanced, sizeof(r.enhanced), "%u.0.0", (unsigned)(r.code / 100));
+    smtp_reply_clean(&r);
+    return r;
 }
 
 static uint32_t
@@ -146,6 +163,15 @@ failed(void *arg, enum pool_failure failure, int host)
         conclude_ours(r, SMTP_REPLY_BUSY);
         return;
     case POOL_NO_ROUTE:
+        if (r->closing.code != 0) {
+            struct relay_outcome o = {.status = RELAY_DEFERRED,
+                                      .original = r->closing,
+                                      .is_envelope = true,
+                                      .is_mail = true,
+                                      .reply = passed_on(&r->closing)};
+            conclude(r, &o);
+            return;
+        }
         conclude_ours(r, r->had_tls_failure ? SMTP_REPLY_DOWNSTREAM_TLS : SMTP_REPLY_NO_ANSWER);
         return;
     }
@@ -164,22 +190,6 @@ relay_is_recipients_fault(const struct smtp_reply *reply)
         return strcmp(e, "5.1.7") != 0 && strcmp(e, "5.1.8") != 0;
     return strncmp(e, "5.2.", 4) == 0 || strcmp(e, "5.4.1") == 0 ||
            ((strncmp(e, "5.7.12", 6) == 0 || strncmp(e, "5.7.13", 6) == 0) && strlen(e) == 7);
-}
-
-/* The downstream's refusal as the client may hear it. */
-static struct smtp_reply
-passed_on(const struct smtp_reply *reply)
-{
-    struct smtp_reply r = *reply;
-
-    if (r.code == 421)
-        r.code = 451;
-    if (r.code < 400)
-        r = smtp_reply_make(SMTP_REPLY_NO_ANSWER, NULL); /* it answered out of turn */
-    if (r.enhanced[0] == '\0')
-        snprintf(r.enhanced, sizeof(r.enhanced), "%u.0.0", (unsigned)(r.code / 100));
-    smtp_reply_clean(&r);
-    return r;
 }
 
 static bool
@@ -242,7 +252,9 @@ recover(struct relay *r, const struct downstream_result *result)
         return;
     }
     r->tried |= UINT64_C(1) << r->host;
-    if (why != DOWNSTREAM_CLOSING)
+    if (why == DOWNSTREAM_CLOSING)
+        r->closing = result->reply;
+    else
         pool_host_failed(r->pool, r->host, downstream_fail_text(why));
     seek_again(r);
 }

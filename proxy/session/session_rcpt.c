@@ -7,6 +7,7 @@
 #include "policy/mark.h"
 #include "proxy/ops/metrics.h"
 #include "proxy/relay/host.h"
+#include "proxy/session/recipient.h"
 #include "proxy/session/session_private.h"
 
 /* The net below those who keep the time of their answers themselves. */
@@ -45,49 +46,6 @@ log_candidate(const struct session *s, const struct session_candidate *c, const 
     log_str(&l, "source", source_text(c));
     log_fmt(&l, "delay", "%.3f", (double)delay_ms / 1000);
     log_end(&l);
-}
-
-static enum smtp_reply_id
-reply_of(enum policy_reason reason)
-{
-    switch (reason) {
-    case POLICY_REASON_NONE:
-    case POLICY_REASON_POSTMASTER:
-    case POLICY_REASON_FAILURE:
-        return SMTP_REPLY_RECIPIENT_OK;
-    case POLICY_REASON_SYNTAX:
-        return SMTP_REPLY_BAD_RECIPIENT;
-    case POLICY_REASON_HARVEST:
-        return SMTP_REPLY_HARVEST_REJECT;
-    case POLICY_REASON_BLIND:
-        return SMTP_REPLY_HARVEST_BLIND;
-    case POLICY_REASON_RELAY:
-        return SMTP_REPLY_RELAY_DENIED;
-    case POLICY_REASON_ROUTE:
-        return SMTP_REPLY_NO_ROUTE;
-    case POLICY_REASON_OTHER_ROUTE:
-        return SMTP_REPLY_OTHER_ROUTE;
-    case POLICY_REASON_LIMIT:
-    case POLICY_REASON_HALVED:
-        return SMTP_REPLY_TOO_MANY_RECIPIENTS;
-    case POLICY_REASON_BLOCKED:
-    case POLICY_REASON_RESTRICTED:
-    case POLICY_REASON_BLOCKED_CLIENT:
-    case POLICY_REASON_BLOCKED_SENDER:
-        return SMTP_REPLY_ACCESS_DENIED;
-    case POLICY_REASON_DNSBL:
-        return SMTP_REPLY_CLIENT_LISTED;
-    case POLICY_REASON_DIRECTORY:
-        return SMTP_REPLY_DIRECTORY_DOWN;
-    case POLICY_REASON_UNKNOWN:
-        return SMTP_REPLY_USER_UNKNOWN;
-    case POLICY_REASON_SIZE:
-        return SMTP_REPLY_RECIPIENT_SIZE;
-    case POLICY_REASON_DOWNSTREAM:
-    case POLICY_REASON_COUNT:
-        break;
-    }
-    return SMTP_REPLY_NO_ANSWER;
 }
 
 /* --- the end of a judgement --- */
@@ -183,7 +141,7 @@ refuse_candidate(struct session *s, struct session_candidate *c, uint32_t delay_
         closes = "harvest";
         delay_ms = 0;
     } else if (!c->is_downstream_answer && !c->is_refused_syntax) {
-        reply = smtp_reply_make(reply_of(c->decision.reason), c->path.text);
+        reply = smtp_reply_make(recipient_reply(c->decision.reason), c->path.text);
     }
     bool is_reject = reply.code / 100 == 5 || closes != NULL;
     s->rcpt_bad++;
@@ -247,24 +205,7 @@ static void
 take_answer(struct session_candidate *c, const struct dir_answer *a)
 {
     c->source = a->source;
-    switch (a->status) {
-    case DIR_FOUND:
-        c->input.recipient = DECIDE_RECIPIENT_FOUND;
-        break;
-    case DIR_ABSENT:
-        c->input.recipient = DECIDE_RECIPIENT_ABSENT;
-        break;
-    case DIR_UNAVAILABLE:
-    case DIR_PENDING:
-        c->input.recipient = DECIDE_RECIPIENT_UNAVAILABLE;
-        break;
-    }
-    c->input.was_known = a->was_known;
-    c->input.is_restricted = a->is_restricted;
-    c->input.max_size = a->max_size;
-    /* Found without a source: nobody could be asked, and on_failure says accept. */
-    if (a->status == DIR_FOUND && a->source == DIR_SOURCE_NONE)
-        c->input.is_failure_accepted = true;
+    recipient_take(&c->input, a);
 }
 
 static void
@@ -348,14 +289,14 @@ on_verified(void *arg, const struct smtp_reply *reply, bool has_failed)
     if (has_failed) {
         a.status = recall(s, c, true);
         a.source = a.status != DIR_UNAVAILABLE ? DIR_SOURCE_CACHE : DIR_SOURCE_NONE;
+        take_answer(c, &a);
     } else {
         a.status = is_absent ? DIR_ABSENT : DIR_FOUND;
+        c->input.recipient = is_absent ? DECIDE_RECIPIENT_ABSENT : DECIDE_RECIPIENT_FOUND;
+        c->is_verified = true;
         directories_remember(s->w->srv->directories, span_of(c->canonical, c->canonical_n),
                              !is_absent, clock_ms());
     }
-    c->is_verified = !has_failed;
-    take_answer(c, &a);
-    c->input.is_failure_accepted = false;
     metrics_lookup_downstream(s->w->srv->metrics, a.status, clock_ns() - c->asked_ns);
     resume(s);
 }
