@@ -16,6 +16,7 @@ def base(directory):
         out.write("anna@example.test\n")
     return {
         "server": {"hostname": "mx.example.test", "listen": "127.0.0.1:2525", "state_dir": directory + "/state"},
+        "tls": {"mode": "off"},
         "control": {"socket": directory + "/control.sock"},
         "domain example.test": {"downstream": "exchange"},
         "downstream exchange": {"hosts": "127.0.0.1:25"},

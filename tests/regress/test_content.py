@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from harness.client import dot_stuff
 from harness.exchange import CAPABILITIES
 
 HEAD = b"From: <sender@example.org>\r\nSubject: a test\r\n\r\n"
@@ -94,7 +95,7 @@ def test_data_octet_by_octet(mx):
     client = mx.client()
     client.envelope("sender@example.org", "anna@example.test")
     assert client.command("DATA").code == 354
-    client.send(HEAD + content[len(HEAD):].replace(b"\r\n.", b"\r\n..") + b".\r\n", trickle=True)
+    client.send(dot_stuff(content), trickle=True)
     assert client.reply().status == "250 2.6.0"
     assert mx.exchange.delivered[0].without_trace() == content
 

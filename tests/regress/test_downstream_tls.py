@@ -53,7 +53,7 @@ def test_opportunistic_without_starttls(pair):
 def test_opportunistic_falls_back(pair, fault):
     mx = pair("opportunistic", fault=fault)
     assert delivered_over(mx) is None
-    mx.wait_log("downstream", state="degraded")
+    assert mx.wait_log("tls", leg="out")["error"]
 
 
 def test_required(pair):

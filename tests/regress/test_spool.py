@@ -123,12 +123,13 @@ def test_nothing_is_left_open(exchange, postern):
         return len(os.listdir(f"/proc/{mx.process.pid}/fd"))
     for n in range(3):
         before = descriptors() if n else 0
+        since = len(mx.log)
         client = mx.client()
         client.deliver(CONTENT + LINE * 2000 + b"%d\r\n" % n, "anna@example.test")
         client.envelope("a@example.org", "anna@example.test")
         client.ok("DATA")
         client.send(CONTENT + LINE * 2000)
-        session = mx.events("connect")[-1]["session"]
+        session = mx.wait_log("connect", since=since)["session"]
         client.reset()
         mx.clients.remove(client)
         mx.wait_log("close", session=session)

@@ -45,6 +45,7 @@ def test_versions(mx, certificates, version):
     assert client.socket.version() == version.name.replace("_", ".")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_old_versions_are_refused(mx, certificates):
     context = certificates.client_context()
     context.minimum_version = ssl.TLSVersion.TLSv1

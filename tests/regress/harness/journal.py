@@ -12,11 +12,22 @@ class Journal:
     def __init__(self, name):
         self.name = name
         self._items = []
+        self._over = False
         self._changed = threading.Condition()
 
     def add(self, item):
         with self._changed:
             self._items.append(item)
+            self._changed.notify_all()
+
+    def open(self):
+        with self._changed:
+            self._over = False
+
+    def close(self):
+        """Nothing more will come: who still waits need not."""
+        with self._changed:
+            self._over = True
             self._changed.notify_all()
 
     def poke(self):
@@ -45,7 +56,7 @@ class Journal:
                     if fits(item):
                         return item
                 left = deadline - time.monotonic()
-                if left <= 0:
+                if left <= 0 or self._over:
                     shown = "\n  ".join(str(item) for item in self._items[since:][-30:])
                     raise AssertionError(f"{self.name}: {what} did not come; there is:\n  {shown}")
                 self._changed.wait(left)

@@ -145,6 +145,7 @@ class Postern:
                                         stderr=subprocess.PIPE, cwd=self.directory)
         self.reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
         since = len(self.log)
+        self.log.open()
         self.reader.start()
         self.wait_log("start", since=since)
         if wait_downstream:
@@ -162,7 +163,7 @@ class Postern:
                     self.log.add(Event(match[1]))
                 except ValueError as error:
                     self.stray.add(str(error))
-                    self.log.poke()
+        self.log.close()
 
     def wait_log(self, event, since=0, **pairs):
         return self.log.wait(lambda e: e["event"] == event and e.has(pairs), f"event={event} {pairs}",
@@ -198,7 +199,7 @@ class Postern:
         except subprocess.TimeoutExpired:
             self.kill(signal.SIGABRT)
             raise AssertionError("SIGTERM does not end it") from None
-        assert list(self.stray) == [], "\n".join(self.stray)
+        assert list(self.stray) == [], "\n".join(list(self.stray)[:60])
         assert code == 0, f"exit status {code}"
 
     def kill(self, number=signal.SIGKILL):
