@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "conf/settings.h"
+#include "conf/check.h"
 
 /* Whether server.user can read what a reload will read is asked of the kernel, in that user's
  * place: mode bits alone know neither the directories above a file nor access control lists. */
@@ -19,16 +19,15 @@ struct self {
 };
 
 static int
-become(const struct passwd *user, struct self *self)
+become(const char *user, uid_t uid, gid_t gid, struct self *self)
 {
     self->group = getegid();
     self->n_groups = getgroups(0, NULL);
     self->groups = self->n_groups >= 0 ? calloc((size_t)self->n_groups + 1, sizeof(gid_t)) : NULL;
     if (self->groups == NULL)
         return -1;
-    if (getgroups(self->n_groups, self->groups) < 0 ||
-        initgroups(user->pw_name, user->pw_gid) != 0 || setegid(user->pw_gid) != 0 ||
-        seteuid(user->pw_uid) != 0)
+    if (getgroups(self->n_groups, self->groups) < 0 || initgroups(user, gid) != 0 ||
+        setegid(gid) != 0 || seteuid(uid) != 0)
         return -1;
     return 0;
 }
@@ -79,20 +78,40 @@ need_all(const struct settings *st, struct faults *f)
     need(st, f, st->harvest.redis_password_file_line, st->harvest.redis_password_file);
 }
 
+bool
+settings_find_user(const char *name, uid_t *uid, gid_t *gid)
+{
+    struct passwd entry, *found = NULL;
+    size_t n = 1024;
+    char *buffer = NULL, *grown;
+    int e = ERANGE;
+
+    while (e == ERANGE && (grown = realloc(buffer, n *= 2)) != NULL) {
+        buffer = grown;
+        e = getpwnam_r(name, &entry, buffer, n, &found);
+    }
+    if (e == 0 && found != NULL) {
+        *uid = entry.pw_uid;
+        *gid = entry.pw_gid;
+    }
+    free(buffer);
+    return e == 0 && found != NULL;
+}
+
 void
 settings_check_access(const struct settings *st, struct faults *f)
 {
-    const struct passwd *user = NULL;
+    const char *user = st->server.user;
     struct self self = {.groups = NULL};
+    uid_t uid;
+    gid_t gid;
 
-    if (geteuid() == 0 && st->server.user != NULL)
-        user = getpwnam(st->server.user);
-    if (user == NULL)
+    if (geteuid() != 0 || user == NULL || !settings_find_user(user, &uid, &gid))
         return;
-    if (become(user, &self) == 0)
+    if (become(user, uid, gid, &self) == 0)
         need_all(st, f);
     else
-        faults_add(f, st->server.user_line, false, "user: cannot become %s: %s", user->pw_name,
+        faults_add(f, st->server.user_line, false, "user: cannot become %s: %s", user,
                    strerror(errno));
     return_to(&self);
 }

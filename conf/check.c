@@ -1,7 +1,6 @@
 #include "conf/check.h"
 
 #include <errno.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -96,12 +95,14 @@ static void
 check_server(struct faults *f, const struct settings *st)
 {
     const struct settings_server *s = &st->server;
+    uid_t uid;
+    gid_t gid;
 
     if (!value_is_domain(span_str(s->hostname)))
         FAULT(f, s, hostname, "%s is not a host name", s->hostname);
     else if (strchr(s->hostname, '.') == NULL)
         WARN(f, s, hostname, "%s has no dot; other servers may not take it", s->hostname);
-    if (s->user != NULL && getpwnam(s->user) == NULL)
+    if (s->user != NULL && !settings_find_user(s->user, &uid, &gid))
         FAULT(f, s, user, "there is no user %s", s->user);
     if (s->state_dir != NULL && !may_become_directory(s->state_dir))
         FAULT(f, s, state_dir, "%s is no directory and cannot be made: its parent is not there",
@@ -202,7 +203,7 @@ static void
 link_downstream(struct faults *f, const struct settings *st, struct settings_domain *d)
 {
     if (d->downstream == NULL) {
-        faults_add(f, d->line, false, "[domain %s]: no downstream", d->name);
+        FAULT(f, d, downstream, "[domain %s] has none", d->name);
         return;
     }
     for (size_t i = 0; i < st->n_downstreams; i++) {
@@ -281,7 +282,7 @@ check_downstream(struct faults *f, const struct settings_downstream *d)
     for (size_t i = 0; i < d->hosts.n; i++)
         has_weight = has_weight || d->hosts.v[i].weight > 0;
     if (d->hosts.n == 0)
-        faults_add(f, d->line, false, "[downstream %s]: no hosts", d->name);
+        FAULT(f, d, hosts, "[downstream %s] has none", d->name);
     else if (!has_weight)
         FAULT(f, d, hosts, "all of them are spares");
     CHECK_FILE(f, d, ca_file);
@@ -336,7 +337,7 @@ check_bind(struct faults *f, const struct settings_directory *d)
         FAULT(f, d, bind_dn, "bind_password_file is missing");
     if (d->bind_dn == NULL && d->bind_password_file != NULL)
         FAULT(f, d, bind_password_file, "bind_dn is missing");
-    if (d->bind_dn == NULL && d->type == SETTINGS_TYPE_AD)
+    if (d->bind_dn == NULL && d->bind_password_file == NULL && d->type == SETTINGS_TYPE_AD)
         WARN(f, d, bind, "without bind_dn the login is anonymous, which Active Directory refuses");
 }
 

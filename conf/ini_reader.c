@@ -145,7 +145,7 @@ next_piece(char *out, int num, void *stream)
     size_t min = r->at == 0 ? strcspn(r->text, "=") : 0;
     size_t n = r->n - r->at;
     if (n > room && (n = find_cut(r->text + r->at, min, room)) == 0) {
-        faults_add(r->faults, r->line, false, "a run of blanks that is too long");
+        faults_add(r->faults, r->line, false, "a run of blanks, ; or # that is too long");
         r->is_open = false;
         r->at = r->n = 0;
     }

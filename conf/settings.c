@@ -149,8 +149,10 @@ on_key(void *arg, unsigned line, const char *key, const char *value)
     *key_line = line;
     if (*value == '\0' && (s->flags & SETTING_NONE) == 0)
         return;
-    if (setting_set(s, l->section, value, &e) != 0)
+    if (setting_set(s, l->section, value, &e) != 0) {
         faults_add(l->faults, line, false, "%s = %s: %s", key, value, e.text);
+        (void)setting_set(s, l->section, s->text, NULL); /* one fault shall not show as others */
+    }
 }
 
 /* --- what the file leaves open --- */

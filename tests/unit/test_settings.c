@@ -1,0 +1,805 @@
+#define _GNU_SOURCE /* open_memstream, mkdtemp */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "conf/settings.h"
+#include "conf/settings_table.h"
+#include "conf/value.h"
+
+#define LENGTH(a) (sizeof(a) / sizeof((a)[0]))
+
+/* What is good by itself, in 9 lines. */
+#define BASE                                                                                       \
+    "[server]\nhostname = mx.example.com\n"                                                        \
+    "[tls]\nmode = off\n"                                                                          \
+    "[domain a.example]\ndownstream = x\nrecipients = downstream\n"                                \
+    "[downstream x]\nhosts = h\n"
+
+struct loaded {
+    struct settings *st;
+    char *faults;
+};
+
+static struct loaded
+load(const char *text)
+{
+    FILE *in = tmpfile();
+    struct faults *f = faults_new();
+    struct loaded l = {NULL, NULL};
+    size_t n = 0;
+    FILE *out = open_memstream(&l.faults, &n);
+
+    assert_non_null(in);
+    assert_non_null(out);
+    fputs(text, in);
+    rewind(in);
+    l.st = settings_read(in, "f", f);
+    faults_print(f, "f", out);
+    fclose(out);
+    fclose(in);
+    faults_free(&f);
+    return l;
+}
+
+static void
+unload(struct loaded *l)
+{
+    settings_unref(l->st);
+    free(l->faults);
+}
+
+static struct settings *
+load_good(const char *text)
+{
+    struct loaded l = load(text);
+
+    if (l.st == NULL || l.faults[0] != '\0')
+        fail_msg("%s:\n%s", text, l.faults);
+    free(l.faults);
+    return l.st;
+}
+
+/* --- defaults and bounds, from the table --- */
+
+static void
+test_defaults(void **state)
+{
+    struct settings *st = load_good(BASE);
+
+    (void)state;
+    assert_int_equal(st->server.workers, 0);
+    assert_int_equal(st->server.listen.n, 2);
+    assert_int_equal(st->server.listen.v[1].port, 25);
+    assert_int_equal(st->server.listen.v[1].address.family, 6);
+    assert_string_equal(st->server.state_dir, "/var/lib/postern");
+    assert_string_equal(st->spool.dir, "/var/lib/postern");
+    assert_true(st->server.command_timeout == 300000);
+    assert_true(st->spool.memory == 262144);
+    assert_int_equal(st->server.bare_lf, SETTINGS_BARE_LF_NORMALIZE);
+    assert_int_equal(st->tls.min_version, SETTINGS_MIN_VERSION_TLS12);
+    assert_null(st->server.user);
+    assert_true(st->server.header_firewall);
+    assert_false(st->server.monitor);
+    assert_true(st->harvest.ratio > 0.49 && st->harvest.ratio < 0.51);
+    assert_int_equal(st->harvest.action, SETTINGS_ACTION_BLOCK);
+    assert_int_equal(st->harvest.prefix4, 32);
+    assert_int_equal(st->harvest.allow.n, 2);
+    assert_int_equal(st->dnsbl.null_sender.n, 0);
+    assert_int_equal(st->n_remote_domains, 1);
+    assert_string_equal(st->remote_domains[0].name, "default");
+    assert_int_equal(st->remote_domains[0].ndr, SETTINGS_NDR_YES);
+    assert_int_equal(st->downstreams[0].tls, SETTINGS_TLS_REQUIRED);
+    assert_int_equal(st->downstreams[0].hosts.v[0].port, 25);
+    assert_int_equal(st->server.hostname_line, 2);
+    assert_int_equal(st->server.listen_line, 0);
+    assert_int_equal(st->tls.line, 3);
+    assert_int_equal(st->log.line, 0);
+    assert_int_equal(st->domains[0].line, 5);
+    settings_unref(st);
+}
+
+static bool
+is_one_sentence_after_another(const char *help)
+{
+    size_t n = strlen(help);
+
+    return n > 1 && help[n - 1] == '.' && help[0] != ' ' && strstr(help, "  ") == NULL;
+}
+
+/* Every row holds together: names are unique, the default is a value and within the bounds. */
+static void
+test_table(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < settings_table_n; i++) {
+        const struct setting *s = &settings_table[i];
+        struct settings *st = calloc(1, sizeof(*st));
+        struct err e = {.text = ""};
+        void *section = settings_sections[s->section].is_named
+                            ? settings_add_instance(st, s->section, strdup("x"))
+                            : settings_section_at(st, s->section, 0);
+
+        if (setting_find(s->section, s->key) != s)
+            fail_msg("%s stands twice", s->key);
+        if (setting_set(s, section, s->text, &e) != 0)
+            fail_msg("%s = %s: %s", s->key, s->text, e.text);
+        if (!is_one_sentence_after_another(s->help))
+            fail_msg("%s: %s", s->key, s->help);
+        /* Empty is only told from the default where there is a default. */
+        assert_true((s->flags & SETTING_NONE) == 0 || s->text[0] != '\0');
+        settings_clear(st);
+        free(st);
+    }
+}
+
+static void
+write_number(const struct setting *s, char out[VALUE_TEXT + 4], uint64_t n)
+{
+    if (s->type == SETTING_DURATION)
+        snprintf(out, VALUE_TEXT + 4, "%llums", (unsigned long long)n);
+    else
+        snprintf(out, VALUE_TEXT + 4, "%llu", (unsigned long long)n);
+}
+
+/* Each bound is taken and its neighbour outside is not. */
+static void
+test_bounds(void **state)
+{
+    struct settings *st = calloc(1, sizeof(*st));
+
+    (void)state;
+    for (enum settings_section id = 0; id < SETTINGS_SECTIONS; id++)
+        if (settings_sections[id].is_named)
+            assert_non_null(settings_add_instance(st, id, strdup("x")));
+    for (size_t i = 0; i < settings_table_n; i++) {
+        const struct setting *s = &settings_table[i];
+        void *section = settings_section_at(st, s->section, 0);
+        char text[VALUE_TEXT + 4];
+        struct err e;
+
+        if (s->max == 0 || s->type == SETTING_HOSTS)
+            continue;
+        const uint64_t good[] = {s->min, s->max};
+        for (size_t k = 0; k < LENGTH(good); k++) {
+            write_number(s, text, good[k]);
+            if (setting_set(s, section, text, &e) != 0)
+                fail_msg("%s = %s: %s", s->key, text, e.text);
+        }
+        write_number(s, text, s->max + 1);
+        assert_int_equal(setting_set(s, section, text, &e), -1);
+        assert_non_null(strstr(e.text, "out of range"));
+        if (s->min > 0) {
+            write_number(s, text, s->min - 1);
+            assert_int_equal(setting_set(s, section, text, &e), -1);
+            assert_non_null(strstr(e.text, "out of range"));
+        }
+    }
+    settings_clear(st);
+    free(st);
+}
+
+static void
+test_many_hosts(void **state)
+{
+    char text[2048] = BASE "[downstream y]\nhosts = h1";
+    size_t n = strlen(text);
+
+    (void)state;
+    for (int i = 2; i <= 64; i++)
+        n += (size_t)snprintf(text + n, sizeof(text) - n, ", h%d", i);
+    struct settings *st = load_good(text);
+    assert_int_equal(st->downstreams[1].hosts.n, 64);
+    settings_unref(st);
+    snprintf(text + n, sizeof(text) - n, ", h65");
+    struct loaded l = load(text);
+    assert_null(l.st);
+    assert_non_null(strstr(l.faults, "f:11: hosts = "));
+    unload(&l);
+}
+
+/* An empty value is the default, but for the keys whose emptiness says something. */
+static void
+test_empty(void **state)
+{
+    char text[8192];
+    size_t n = 0;
+
+    (void)state;
+    for (enum settings_section id = 0; id < SETTINGS_SECTIONS; id++) {
+        if (settings_sections[id].is_named)
+            continue;
+        n += (size_t)snprintf(text + n, sizeof(text) - n, "[%s]\n", settings_sections[id].name);
+        for (size_t i = 0; i < settings_table_n; i++)
+            if (settings_table[i].section == id)
+                n += (size_t)snprintf(text + n, sizeof(text) - n, "%s =\n", settings_table[i].key);
+    }
+    snprintf(text + n, sizeof(text) - n,
+             "[domain a.example]\ndownstream = x\nrecipients = any\ndirectory =\n[downstream "
+             "x]\nhosts=h\ntls=\n");
+    struct loaded l = load(text);
+    if (l.st == NULL)
+        fail_msg("%s", l.faults);
+    const struct settings *st = l.st;
+    assert_null(st->server.state_dir);
+    assert_null(st->control.socket);
+    assert_int_equal(st->http.listen.n, 0);
+    assert_int_equal(st->harvest.allow.n, 0);
+    assert_int_equal(st->server.listen.n, 2);
+    assert_int_equal(st->server.max_hops, 25);
+    assert_string_equal(st->log.target, "syslog");
+    assert_string_equal(st->log.tag, "postern");
+    assert_string_equal(st->harvest.redis_prefix, "postern:");
+    assert_string_equal(st->spool.dir, "/var/tmp");
+    assert_non_null(st->server.hostname);
+    unload(&l);
+}
+
+/* --- faults --- */
+
+/* TEXT begins in line 10, behind BASE. */
+static void
+test_faults(void **state)
+{
+    static const struct {
+        const char *text, *should;
+    } cases[] = {
+        {"[nosuch]\nx = 1\n", "f:10: unknown section [nosuch]\n"},
+        {"[server x]\n", "f:10: unknown section [server x]\n"},
+        {"[Server]\n", "f:10: unknown section [Server]\n"},
+        {"[log]\nnosuch = 1\nTag = x\n",
+         "f:11: unknown key nosuch in [log]\nf:12: unknown key Tag in [log]\n"},
+        {"[log]\ntag = a\n\ntag = b\n", "f:13: duplicate key tag, first in line 11\n"},
+        {"[log]\ntag =\ntag = b\n", "f:12: duplicate key tag, first in line 11\n"},
+        {"[server]\nmax_hops = many\n", "f:10: duplicate section [server], first in line 1\nf:11: "
+                                        "max_hops = many: not a whole number, 0 or more\n"},
+        {"[domain b.example]\ndownstream = x\nrecipients = downstream\n[domain B.EXAMPLE]\n",
+         "f:13: duplicate section [domain B.EXAMPLE], first in line 10\n"},
+        {"[downstream  x]\nhosts = i\n", "f:10: duplicate section [downstream  x], first in line "
+                                         "8\nf:11: duplicate key hosts, first in line 9\n"},
+        {"[domain]\n",
+         "f:10: [domain]: its name is no domain (one that is not ASCII is written xn--...)\n"},
+        {"[domain *]\n",
+         "f:10: [domain *]: its name is no domain (one that is not ASCII is written xn--...)\n"},
+        {"[domain a b]\n",
+         "f:10: [domain a b]: its name is no domain (one that is not ASCII is written xn--...)\n"},
+        {"[downstream]\n", "f:10: [downstream]: it needs a name\n"},
+        {"[remote_domain]\n", "f:10: [remote_domain]: its name is neither default nor a domain\n"},
+        {"[remote_domain default]\n[remote_domain DEFAULT]\n",
+         "f:11: duplicate section [remote_domain DEFAULT], first in line 10\n"},
+        {"[domain b.example]\nrecipients = downstream\n",
+         "f:10: downstream: [domain b.example] has none\n"},
+        {"[domain b.example]\ndownstream = y\nrecipients = downstream\n",
+         "f:11: downstream: there is no [downstream y]\n"},
+        {"[domain b.example]\ndownstream = x\n",
+         "f:10: recipients: directory, but there is no [directory]\n"},
+        {"[domain b.example]\ndownstream = x\ndirectory = d\n",
+         "f:12: directory: there is no [directory d]\n"},
+        {"[downstream y]\n", "f:10: hosts: [downstream y] has none\n"},
+        {"[downstream y]\nhosts = a weight=0, b weight=0\n",
+         "f:11: hosts: all of them are spares\n"},
+        {"[downstream y]\nhosts = a\ntls = maybe\n",
+         "f:12: tls = maybe: not one of off | opportunistic | required | verify\n"},
+        {"[downstream y]\nhosts = a\nfingerprint = 1234\n",
+         "f:12: fingerprint: not a sha256 in 64 hexadecimal digits\n"},
+        {"[downstream y]\nhosts = a\nclient_key = /dev/null\n",
+         "f:12: client_key: /dev/null: others may read it; mode 0640 or less is fine\nf:12: "
+         "client_key: client_certificate is missing\n"},
+        {"[downstream y]\nhosts = a\nclient_certificate = /dev/null\n",
+         "f:12: client_certificate: client_key is missing\n"},
+        {"[downstream y]\nhosts = a\nca_file = /nonexistent\ntls = verify\n",
+         "f:12: ca_file: /nonexistent: No such file or directory\n"},
+        {"[downstream y]\nhosts = a\nca_file = /dev\ntls = verify\n",
+         "f:12: ca_file: /dev: is a directory\n"},
+        {"[directory]\n", "f:10: file: type file needs one\n"},
+        {"[directory]\nfile = /nonexistent\n",
+         "f:11: file: /nonexistent: No such file or directory\n"},
+        {"[directory]\ntype = ldap\n",
+         "f:10: uri: type ldap and ad need servers\nf:10: base: type ldap needs one\n"},
+        {"[directory]\ntype = ldap\nbase = dc=x\nuri = http://x\n",
+         "f:13: uri: http://x is not ldap://, ldaps:// or ldapi://\n"},
+        {"[directory]\ntype = ldap\nbase = dc=x\nuri = ldap://x\nfilter = mail=%u\n",
+         "f:14: filter: not in parentheses (RFC 4515)\n"},
+        {"[directory]\ntype = ldap\nbase = dc=x\nuri = ldap://x\nfilter = (mail=*@%d)\n",
+         "f:14: filter: neither %u nor %l is in it, so all recipients look the same\n"},
+        {"[directory]\ntype = ldap\nbase = dc=x\nuri = ldap://x\nbind_dn = cn=x\n",
+         "f:14: bind_dn: bind_password_file is missing\n"},
+        {"[directory]\ntype = ad\nuri = ldaps://x\nbind_password_file = /dev/null\n",
+         "f:13: bind_password_file: /dev/null: others may read it; mode 0640 or less is "
+         "fine\nf:13: bind_password_file: bind_dn is missing\n"},
+        {"[harvest]\nratio = 1.01\n", "f:11: ratio = 1.01: out of range (0 to 1)\n"},
+        {"[harvest]\nprefix4 = 33\nprefix6 = 15\n",
+         "f:11: prefix4 = 33: out of range (8 to 32)\nf:12: prefix6 = 15: out of range (16 to "
+         "128)\n"},
+        {"[harvest]\nblock_time = 366d\n", "f:11: block_time = 366d: out of range (1ms to 365d)\n"},
+        {"[harvest]\nallow = 10.0.0.1/8\n",
+         "f:11: allow = 10.0.0.1/8: not an address, nor a network in CIDR form with no bits set "
+         "behind the prefix\n"},
+        {"[harvest]\ntraps = a@b, nobody\n", "f:11: traps: nobody is not an address\n"},
+        {"[harvest]\ntraps = @b\n", "f:11: traps: @b is not an address\n"},
+        {"[harvest]\nredis = unix:redis\n",
+         "f:11: redis: unix:redis is not HOST:PORT or unix:/PATH\n"},
+        {"[harvest]\nenabled = maybe\n", "f:11: enabled = maybe: neither yes nor no\n"},
+        {"[blocked]\nsenders = @b, a@\n", "f:11: senders: a@ is not an address or @domain\n"},
+        {"[blocked]\nrecipients = x\n", "f:11: recipients: x is not an address or @domain\n"},
+        {"[spool]\ndir = /nonexistent/dir\n", "f:11: dir: /nonexistent/dir is not a directory\n"},
+        {"[spool]\nmemory = 1X\n", "f:11: memory = 1X: not a size such as 65536, 64K, 25M or 1G\n"},
+        {"[log]\ntarget = carrier:pigeon\n", "f:11: target: carrier:pigeon is not syslog, stderr, "
+                                             "unix:/PATH, udp:HOST:PORT or tcp:HOST:PORT\n"},
+        {"[log]\ntarget = udp:host\n", "f:11: target: udp:host is not syslog, stderr, unix:/PATH, "
+                                       "udp:HOST:PORT or tcp:HOST:PORT\n"},
+        {"[log]\nfacility = male\n", "f:11: facility: syslog has none that is called male\n"},
+        {"[log]\ntag = a b\n", "f:11: tag: not 1 to 48 printable characters without blanks\n"},
+        {"[log]\nlevel = loud\n",
+         "f:11: level = loud: not one of error | warning | notice | info | debug\n"},
+        {"[http]\nlisten = somewhere\n", "f:11: listen = somewhere: no port\n"},
+        {"[dns]\nnameserver = 1.2.3.4:x\n", "f:11: nameserver: 1.2.3.4:x is not HOST:PORT\n"},
+        {"[dns]\ntimeout = 5\n",
+         "f:11: timeout = 5: not a duration such as 500ms, 30s, 10m, 1h or 7d\n"},
+        {"[dnsbl]\nany_sender = a.example=1\n", "f:11: any_sender = a.example=1: the answers to "
+                                                "take are written 127.0.0.2 or 127.0.0.[2..11]\n"},
+        {"this is no line\n", "f:10: neither [section] nor key = value\n"},
+        {"[log\n", "f:10: a section is written [NAME]\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        char text[1024];
+        snprintf(text, sizeof(text), "%s%s", BASE, cases[i].text);
+        struct loaded l = load(text);
+        if (l.st != NULL || strcmp(l.faults, cases[i].should) != 0)
+            fail_msg("%s\n%s\n%s", cases[i].text, l.faults, cases[i].should);
+        unload(&l);
+    }
+}
+
+static void
+test_faults_of_the_whole(void **state)
+{
+    struct faults *f = faults_new();
+    char first[256];
+
+    (void)state;
+    struct loaded l = load("[server]\nhostname = mx.example.com\n[tls]\nmode = off\n");
+    assert_string_equal(l.faults, "f:0: no [domain ...]: no mail would be accepted\n");
+    assert_null(l.st);
+    unload(&l);
+    l = load("x = 1\ny = 2\n" BASE);
+    assert_string_equal(l.faults,
+                        "f:1: x stands before any section\nf:2: y stands before any section\n");
+    unload(&l);
+
+    assert_null(settings_load("/nonexistent", f));
+    faults_first(f, "/nonexistent", first, sizeof(first));
+    assert_string_equal(first, "/nonexistent:0: cannot open it: No such file or directory");
+    faults_free(&f);
+}
+
+/* Warnings are told, and the settings taken. */
+static void
+test_warnings(void **state)
+{
+    static const struct {
+        const char *text, *should;
+    } cases[] = {
+        {"[domain b.example]\ndownstream = x\nrecipients = any\n",
+         "f:12: warning: recipients: any: unknown recipients are accepted, and bounce behind us\n"},
+        {"[domain b.example]\ndownstream = x\nrecipients = downstream\ndirectory = d\n",
+         "f:13: warning: directory: no effect without recipients = directory\n"},
+        {"[downstream y]\nhosts = a\nca_file = /dev/null\nserver_name = b\n",
+         "f:12: warning: ca_file: no effect without tls = verify\n"
+         "f:13: warning: server_name: no effect without tls = verify\n"},
+        {"[directory]\nfile = /dev/null\nmode = snapshot\n",
+         "f:12: warning: mode: snapshot has no effect with type file\n"},
+        {"[directory]\ntype = ad\nuri = ldaps://x\n",
+         "f:10: warning: bind: without bind_dn the login is anonymous, which Active Directory "
+         "refuses\n"},
+        {"[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\n", ""},
+        {"[directory]\ntype = ad\nuri = ldap://x\nbind = gssapi\n", ""},
+        {"[harvest]\nblock_time = 7h\n",
+         "f:11: warning: block_time: longer than block_time_max, which limits it\n"},
+        {"[harvest]\nthreshold_wide = 9\n", "f:11: warning: threshold_wide: less than threshold: a "
+                                            "network is judged before a client\n"},
+        {"[harvest]\nthreshold_wide = 0\ntarpit_max = 0s\n", ""},
+        {"[harvest]\nallow = 0.0.0.0/0\n",
+         "f:11: warning: allow: everybody: enabled = no says it clearer\n"},
+        {"[blocked]\nclients = ::/0\n", "f:11: warning: clients: everybody\n"},
+        {"[dnsbl]\nself = 192.168.0.1\nnull_sender = a.example\n",
+         "f:11: warning: self: private addresses are on no list\n"},
+        {"[dnsbl]\nself = 192.0.2.1\n", "f:11: warning: self: no effect without null_sender\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        char text[1024];
+        snprintf(text, sizeof(text), "%s%s", BASE, cases[i].text);
+        struct loaded l = load(text);
+        if (l.st == NULL || strcmp(l.faults, cases[i].should) != 0)
+            fail_msg("%s\n%s\n%s", cases[i].text, l.faults, cases[i].should);
+        unload(&l);
+    }
+}
+
+static void
+test_warnings_of_server_and_tls(void **state)
+{
+    static const char tail[] = "[domain a.example]\ndownstream = x\nrecipients = downstream\n"
+                               "[downstream x]\nhosts = h\n";
+    static const struct {
+        const char *text, *should;
+        bool is_good;
+    } cases[] = {
+        {"[server]\nhostname = mx\n[tls]\nmode = off\n",
+         "f:2: warning: hostname: mx has no dot; other servers may not take it\n", true},
+        {"[server]\nhostname = mx.example.com\n",
+         "f:0: warning: certificate: none; STARTTLS is not offered\n", true},
+        {"[server]\nhostname = mx.example.com\n[tls]\n",
+         "f:3: warning: certificate: none; STARTTLS is not offered\n", true},
+        {"[server]\nhostname = mx.example.com\n[tls]\nmode = required\n",
+         "f:4: mode: required, but there is no certificate\n", false},
+        {"[server]\nhostname = mx.example.com\nxclient = 0.0.0.0/0\nproxy_protocol = "
+         "::/0\n[tls]\nmode=off\n",
+         "f:3: warning: xclient: everybody may claim any address\n"
+         "f:4: warning: proxy_protocol: everybody may claim any address\n",
+         true},
+        {"[server]\nhostname = a b\nuser = no such\npostmaster = root\n[tls]\nmode=off\n",
+         "f:2: hostname: a b is not a host name\nf:3: user: there is no user no such\n"
+         "f:4: postmaster: root is not an address\n",
+         false},
+        {"[server]\nhostname = mx.example.com\nstate_dir = /nonexistent/a\n[tls]\nmode=off\n",
+         "f:3: state_dir: /nonexistent/a is no directory and cannot be made: its parent is not "
+         "there\n",
+         false},
+        {"[server]\nhostname = mx.example.com\nstate_dir = /dev/null\n[tls]\nmode=off\n",
+         "f:3: state_dir: /dev/null is no directory and cannot be made: its parent is not there\n",
+         false},
+        {"[server]\nhostname = mx.example.com\nstate_dir "
+         "=\n[tls]\nmode=off\n[directory]\ntype=ldap\nbase=x\nuri=ldaps://x\nmode=snapshot\n",
+         "f:10: mode: snapshot needs a state_dir\n", false},
+        {"[server]\nhostname = mx.example.com\n[tls]\ncertificate = /dev/zero, /dev/null\n",
+         "f:4: certificate, key: 2 certificates but 0 keys\n", false},
+        {"[server]\nhostname = mx.example.com\n[tls]\ncertificate = /nonexistent/c\nkey = "
+         "/nonexistent/k\n",
+         "f:4: certificate: /nonexistent/c: No such file or directory\n"
+         "f:5: key: /nonexistent/k: No such file or directory\n",
+         false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        char text[1024];
+        snprintf(text, sizeof(text), "%s%s", cases[i].text, tail);
+        struct loaded l = load(text);
+        if ((l.st != NULL) != cases[i].is_good || strcmp(l.faults, cases[i].should) != 0)
+            fail_msg("%s\n%s\n%s", text, l.faults, cases[i].should);
+        unload(&l);
+    }
+}
+
+/* --- files --- */
+
+static char directory[64];
+static char path[128];
+
+static int
+make_directory(void **state)
+{
+    (void)state;
+    snprintf(directory, sizeof(directory), "/tmp/postern-settings-XXXXXX");
+    if (mkdtemp(directory) == NULL)
+        return -1;
+    snprintf(path, sizeof(path), "%s/secret", directory);
+    FILE *out = fopen(path, "w");
+    return out != NULL ? fclose(out) : -1;
+}
+
+static int
+remove_directory(void **state)
+{
+    (void)state;
+    unlink(path);
+    return rmdir(directory);
+}
+
+static void
+test_secrets(void **state)
+{
+    static const char *const texts[] = {
+        BASE "[directory]\ntype = ldap\nbase = x\nuri = ldaps://x\nbind_dn = x\nbind_password_file "
+             "= %s\n",
+        BASE "[harvest]\nredis_password_file = %s\n",
+        BASE "[downstream y]\nhosts = a\nclient_certificate = /dev/null\nclient_key = %s\n",
+    };
+    static const struct {
+        mode_t mode;
+        bool is_good;
+    } modes[] = {
+        {0600, true},  {0400, true},  {0640, true},  {0660, true},
+        {0644, false}, {0604, false}, {0602, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < LENGTH(texts); i++) {
+        for (size_t k = 0; k < LENGTH(modes); k++) {
+            char text[512];
+            const char *mark = strstr(texts[i], "%s");
+            snprintf(text, sizeof(text), "%.*s%s%s", (int)(mark - texts[i]), texts[i], path,
+                     mark + 2);
+            assert_int_equal(chmod(path, modes[k].mode), 0);
+            struct loaded l = load(text);
+            if ((l.st != NULL) != modes[k].is_good || (l.faults[0] == '\0') != modes[k].is_good)
+                fail_msg("%o: %s", modes[k].mode, l.faults);
+            unload(&l);
+        }
+    }
+}
+
+/* The directory is root's alone, so nobody can read what is in it, whatever its mode. */
+static void
+test_access(void **state)
+{
+    char text[512], should[1024];
+
+    (void)state;
+    if (geteuid() != 0 || chmod(path, 0644) != 0)
+        skip();
+    snprintf(
+        text, sizeof(text),
+        "[server]\nhostname = a.example\nuser = nobody\n[tls]\nmode = off\n"
+        "[domain a.example]\ndownstream = x\n[downstream x]\nhosts = h\n[directory]\nfile = %s\n",
+        path);
+    struct loaded l = load(text);
+    struct faults *f = faults_new();
+    struct settings *st = l.st;
+    assert_non_null(st);
+    settings_check_access(st, f);
+    char first[1024];
+    faults_first(f, "f", first, sizeof(first));
+    snprintf(should, sizeof(should), "f:11: %s: user nobody cannot read it", path);
+    assert_string_equal(first, should);
+    assert_int_equal(faults_errors(f), 1);
+    faults_free(&f);
+    assert_int_equal(geteuid(), 0);
+    /* root himself can, and nobody too once the directory is open */
+    assert_int_equal(chmod(directory, 0755), 0);
+    f = faults_new();
+    settings_check_access(st, f);
+    assert_int_equal(faults_errors(f), 0);
+    assert_int_equal(chmod(directory, 0700), 0);
+    free(st->server.user);
+    st->server.user = strdup("root");
+    settings_check_access(st, f);
+    assert_int_equal(faults_errors(f), 0);
+    faults_free(&f);
+    unload(&l);
+}
+
+/* --- what is in force --- */
+
+static void
+test_domains(void **state)
+{
+    static const struct {
+        const char *domain, *section;
+    } cases[] = {
+        {"a.example", "a.example"},
+        {"b.example", "b.example"},
+        {"x.b.example", "*.b.example"},
+        {"x.y.b.example", "*.b.example"},
+        {"c.b.example", "*.b.example"},
+        {"x.c.b.example", "*.c.b.example"},
+        {"d.c.b.example", "d.c.b.example"},
+        {"x.d.c.b.example", "*.c.b.example"},
+        {"xb.example", NULL},
+        {"x.a.example", NULL},
+        {".b.example", NULL},
+        {"*.b.example", "*.b.example"},
+        {"example", NULL},
+        {"", NULL},
+    };
+    struct settings *st =
+        load_good(BASE "[domain *.b.example]\ndownstream = x\nrecipients = downstream\n"
+                       "[domain *.C.b.example]\ndownstream = y\nrecipients = downstream\n"
+                       "[domain D.c.b.example]\ndownstream = x\nrecipients = downstream\n"
+                       "[domain b.example]\ndownstream = y\ndirectory = two, one, two\n"
+                       "[downstream y]\nhosts = h\n"
+                       "[directory one]\nfile = /dev/null\n[directory]\nfile = /dev/null\n"
+                       "[directory two]\nfile = /dev/null\n"
+                       "[domain e.example]\ndownstream = y\n");
+
+    (void)state;
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        const struct settings_domain *d = settings_domain_for(st, span_str(cases[i].domain));
+        const char *is = d != NULL ? d->name : NULL;
+        if ((is == NULL) != (cases[i].section == NULL) ||
+            (is != NULL && strcmp(is, cases[i].section) != 0))
+            fail_msg("%s: %s", cases[i].domain, is);
+    }
+    const struct settings_domain *d = settings_domain_for(st, span_str("b.example"));
+    assert_string_equal(st->downstreams[d->downstream_index].name, "y");
+    assert_int_equal(d->n_directory_index, 3);
+    assert_string_equal(st->directories[d->directory_index[0]].name, "two");
+    assert_string_equal(st->directories[d->directory_index[1]].name, "one");
+    d = settings_domain_for(st, span_str("e.example"));
+    assert_int_equal(d->n_directory_index, 1);
+    assert_string_equal(st->directories[d->directory_index[0]].name, "");
+    d = settings_domain_for(st, span_str("a.example"));
+    assert_int_equal(d->n_directory_index, 0);
+    settings_unref(st);
+}
+
+static void
+test_remote_domains(void **state)
+{
+    static const struct {
+        const char *domain, *section;
+    } cases[] = {
+        {"", "default"},
+        {"a.example", "default"},
+        {"default", "default"},
+        {"b.example", "b.example"},
+        {"x.y.b.example", "*.b.example"},
+        {"x", "default"},
+        {"xb.example", "default"},
+        {"x.c", "*.c"},
+    };
+    struct settings *st =
+        load_good(BASE "[remote_domain B.example]\nndr = no\n[remote_domain *.c]\n"
+                       "[remote_domain *.b.example]\nndr = unproven\n"
+                       "[remote_domain Default]\nread_receipts = no\n");
+
+    (void)state;
+    for (size_t i = 0; i < LENGTH(cases); i++)
+        assert_string_equal(settings_remote_domain_for(st, span_str(cases[i].domain))->name,
+                            cases[i].section);
+    assert_int_equal(st->n_remote_domains, 4);
+    assert_int_equal(settings_remote_domain_for(st, span_str("b.example"))->ndr, SETTINGS_NDR_NO);
+    assert_false(settings_remote_domain_for(st, span_str(""))->read_receipts);
+    settings_unref(st);
+}
+
+static void
+test_keep_fixed(void **state)
+{
+    static const char old_text[] =
+        "[server]\nhostname=a.example\nlisten=127.0.0.1:25\nworkers=2\nuser=root\nstate_dir=/tmp/"
+        "a\n"
+        "[control]\nsocket=/a\n[tls]\nmode=off\n[harvest]\nthreshold=5\n"
+        "[domain a.example]\ndownstream=x\nrecipients=downstream\n[downstream x]\nhosts=h\n";
+    struct settings *old = load_good(old_text), *same = load_good(old_text);
+    struct settings *fresh = load_good(BASE "[control]\nsocket =\n[harvest]\nthreshold=6\n");
+    char names[256];
+
+    (void)state;
+    assert_false(settings_keep_fixed(same, old, names, sizeof(names)));
+    assert_string_equal(names, "");
+    assert_true(settings_keep_fixed(fresh, old, names, sizeof(names)));
+    assert_string_equal(
+        names, "server.listen, server.workers, server.user, server.state_dir, control.socket");
+    assert_int_equal(fresh->server.listen.n, 1);
+    assert_int_equal(fresh->server.listen.v[0].port, 25);
+    assert_int_equal(fresh->server.workers, 2);
+    assert_string_equal(fresh->server.user, "root");
+    assert_string_equal(fresh->server.state_dir, "/tmp/a");
+    assert_string_equal(fresh->spool.dir, "/tmp/a");
+    assert_string_equal(fresh->control.socket, "/a");
+    assert_string_equal(fresh->server.hostname, "mx.example.com");
+    assert_int_equal(fresh->harvest.threshold, 6);
+    assert_false(settings_keep_fixed(fresh, old, names, sizeof(names)));
+    /* and back: to nothing */
+    struct settings *empty = load_good(BASE "[control]\nsocket =\n");
+    assert_true(settings_keep_fixed(old, empty, names, 12));
+    assert_string_equal(names, "server.list");
+    assert_null(old->control.socket);
+    assert_null(old->server.user);
+    settings_unref(empty);
+    settings_unref(fresh);
+    settings_unref(same);
+    settings_unref(old);
+}
+
+static void
+test_directory_equal(void **state)
+{
+#define DIRECTORY(name) "[directory " name "]\ntype=ldap\nbase=b\nuri=ldaps://a, ldaps://b\n"
+    static const char *const changes[] = {
+        "mode = snapshot\n",   "timeout = 1s\n",       "connections = 3\n", "starttls = yes\n",
+        "attributes = mail\n", "filter = (mail=%u)\n", "bind = external\n", "ca_file = /dev/null\n",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < LENGTH(changes); i++) {
+        char text[1024];
+        snprintf(text, sizeof(text), "%s%s%s%s", BASE DIRECTORY("a") DIRECTORY("b"), DIRECTORY("c"),
+                 changes[i], "");
+        struct loaded l = load(text);
+        assert_non_null(l.st);
+        assert_true(settings_directory_equal(&l.st->directories[0], &l.st->directories[1]));
+        if (settings_directory_equal(&l.st->directories[0], &l.st->directories[2]))
+            fail_msg("%s", changes[i]);
+        unload(&l);
+    }
+}
+
+static void
+test_without_effect(void **state)
+{
+    char should[4096] = "", is[4096];
+    struct settings *st = load_good(BASE);
+    size_t n = 0;
+
+    (void)state;
+    assert_false(settings_list_without_effect(st, is, sizeof(is)));
+    assert_string_equal(is, "");
+    for (size_t i = 0; i < settings_table_n; i++) {
+        const struct setting *s = &settings_table[i];
+        if (settings_instances(st, s->section) == 0)
+            assert_non_null(settings_add_instance(st, s->section, strdup("x")));
+        *setting_line(s, settings_section_at(st, s->section, 0)) = 1;
+        if ((s->flags & SETTING_LATER) != 0)
+            n += (size_t)snprintf(should + n, sizeof(should) - n, "%s%s.%s", n > 0 ? ", " : "",
+                                  settings_sections[s->section].name, s->key);
+    }
+    assert_int_equal(settings_list_without_effect(st, is, sizeof(is)), n > 0);
+    assert_string_equal(is, should);
+    settings_unref(st);
+}
+
+static void
+test_references(void **state)
+{
+    struct settings *st = load_good(BASE);
+
+    (void)state;
+    assert_ptr_equal(settings_ref(st), st);
+    settings_unref(st);
+    assert_string_equal(st->server.hostname, "mx.example.com"); /* still there */
+    settings_unref(st);
+    settings_unref(NULL);
+}
+
+static void
+test_facilities(void **state)
+{
+    (void)state;
+    assert_int_equal(settings_facility("mail"), LOG_MAIL);
+    assert_int_equal(settings_facility("kern"), 0);
+    assert_int_equal(settings_facility("local7"), LOG_LOCAL7);
+    assert_int_equal(settings_facility("local8"), -1);
+    assert_int_equal(settings_facility(""), -1);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_bounds),
+        cmocka_unit_test(test_many_hosts),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_faults_of_the_whole),
+        cmocka_unit_test(test_warnings),
+        cmocka_unit_test(test_warnings_of_server_and_tls),
+        cmocka_unit_test_setup_teardown(test_secrets, make_directory, remove_directory),
+        cmocka_unit_test_setup_teardown(test_access, make_directory, remove_directory),
+        cmocka_unit_test(test_domains),
+        cmocka_unit_test(test_remote_domains),
+        cmocka_unit_test(test_keep_fixed),
+        cmocka_unit_test(test_directory_equal),
+        cmocka_unit_test(test_without_effect),
+        cmocka_unit_test(test_references),
+        cmocka_unit_test(test_facilities),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
