@@ -1,0 +1,654 @@
+#define _GNU_SOURCE
+#include "ldap/snapshot.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "ldap/snapshot_private.h"
+
+#define MAP_BYTES   ((size_t)64 << 20)
+#define READERS_MAX 512u
+#define CHECK_MAX_S 60
+#define FILE_NAME   "recipients.mdb"
+#define KEY_NAME    "recipients.key"
+
+static const struct {
+    const char *name;
+    unsigned flags;
+    size_t width; /* of its rows */
+} tables[SNAPSHOT_TABLES] = {
+    [SNAPSHOT_META] = {"meta", 0, 0},
+    [SNAPSHOT_ADDRESSES] = {"addresses", MDB_DUPSORT | MDB_DUPFIXED, sizeof(struct address_row)},
+    [SNAPSHOT_OBJECTS] = {"objects", MDB_DUPSORT | MDB_DUPFIXED, sizeof(struct object_row)},
+    [SNAPSHOT_TOMBSTONES] = {"tombstones", MDB_DUPSORT | MDB_DUPFIXED,
+                             sizeof(struct tombstone_row)},
+    [SNAPSHOT_RULES] = {"rules", 0, 0},
+};
+
+/* Its value is the hash of its name: by it a key is known to be the right one. */
+static char check_name[] = "\1check";
+
+int
+snapshot_fail(const struct snapshot *s, int rc, const char *what, struct err *e)
+{
+    return err_set(e, ERR_STORAGE, "%s: %s: %s", s->path, what, mdb_strerror(rc));
+}
+
+/* The key. */
+
+static int
+write_all(int fd, const void *data, size_t n)
+{
+    return write(fd, data, n) == (ssize_t)n && fsync(fd) == 0 ? 0 : -1;
+}
+
+/* A fresh key in PATH, whole or not at all. */
+static int
+make_key(struct snapshot *s, const char *path, struct err *e)
+{
+    char *fresh;
+    int fd, rc = -1;
+
+    if (asprintf(&fresh, "%s.new", path) < 0)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    s->key = siphash_key_random();
+    (void)unlink(fresh);
+    fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        rc = write_all(fd, &s->key, sizeof s->key);
+    if (fd >= 0 && close(fd) < 0)
+        rc = -1;
+    if (rc == 0)
+        rc = rename(fresh, path);
+    if (rc < 0)
+        err_errno(e, ERR_STORAGE, errno, "%s", path);
+    free(fresh);
+    return rc;
+}
+
+static int
+load_key(struct snapshot *s, const char *dir, struct err *e)
+{
+    char *path;
+    ssize_t n;
+    int fd, rc = 0;
+
+    if (asprintf(&path, "%s/" KEY_NAME, dir) < 0)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    n = fd < 0 ? -1 : read(fd, &s->key, sizeof s->key);
+    if (fd < 0 && errno != ENOENT)
+        rc = err_errno(e, ERR_STORAGE, errno, "%s", path);
+    else if (n != (ssize_t)sizeof s->key)
+        rc = make_key(s, path, e);
+    if (fd >= 0)
+        close(fd);
+    free(path);
+    return rc;
+}
+
+/* Opening. */
+
+static bool
+is_damage(int rc)
+{
+    return rc == MDB_INVALID || rc == MDB_VERSION_MISMATCH || rc == MDB_CORRUPTED ||
+           rc == MDB_PAGE_NOTFOUND || rc == MDB_PANIC || rc == MDB_BAD_DBI ||
+           rc == MDB_INCOMPATIBLE || rc == MDB_BAD_VALSIZE;
+}
+
+/* Pages that the file says it has and has not would be a bus error at their first use. */
+static int
+check_length(const struct snapshot *s)
+{
+    struct stat status;
+    MDB_envinfo info;
+    MDB_stat pages;
+
+    (void)mdb_env_info(s->env, &info);
+    (void)mdb_env_stat(s->env, &pages);
+    if (stat(s->path, &status) != 0)
+        return errno;
+    return (uint64_t)status.st_size < (uint64_t)(info.me_last_pgno + 1) * pages.ms_psize
+               ? MDB_CORRUPTED
+               : 0;
+}
+
+static int
+check_key(const struct snapshot *s, MDB_txn *txn)
+{
+    struct hash128 hash = snapshot_hash(s, span_of(check_name, sizeof check_name));
+    MDB_val key = {sizeof check_name, check_name}, value;
+    int rc = mdb_get(txn, s->tables[SNAPSHOT_META], &key, &value);
+
+    if (rc == MDB_NOTFOUND) {
+        value = (MDB_val){sizeof hash, &hash};
+        return mdb_put(txn, s->tables[SNAPSHOT_META], &key, &value, 0);
+    }
+    if (rc == 0 && (value.mv_size != sizeof hash || memcmp(value.mv_data, &hash, sizeof hash) != 0))
+        rc = MDB_CORRUPTED;
+    return rc;
+}
+
+static void
+part_free(struct snapshot_part *p)
+{
+    free(p->name);
+    free(p);
+}
+
+/* The part from its record, into the list. */
+static int
+load_part(struct snapshot *s, const MDB_val *name, const MDB_val *record)
+{
+    struct snapshot_part *p;
+    int rc;
+
+    if (record->mv_size != sizeof p->record)
+        return MDB_CORRUPTED;
+    p = calloc(1, sizeof *p);
+    if (!p)
+        return ENOMEM;
+    p->snapshot = s;
+    p->name = span_dup(span_of(name->mv_data, name->mv_size - 1));
+    memcpy(&p->record, record->mv_data, sizeof p->record);
+    rc = p->name ? 0 : ENOMEM;
+    if (rc == 0 && p->record.version != SNAPSHOT_VERSION)
+        rc = MDB_VERSION_MISMATCH;
+    if (rc != 0) {
+        part_free(p);
+        return rc;
+    }
+    p->next = s->parts;
+    s->parts = p;
+    return 0;
+}
+
+static int
+load_parts(struct snapshot *s, MDB_txn *txn)
+{
+    MDB_val name, record;
+    MDB_cursor *c;
+    int rc = mdb_cursor_open(txn, s->tables[SNAPSHOT_META], &c);
+
+    if (rc != 0)
+        return rc;
+    while (rc == 0 && (rc = mdb_cursor_get(c, &name, &record, MDB_NEXT)) == 0) {
+        if (name.mv_size == sizeof check_name &&
+            memcmp(name.mv_data, check_name, sizeof check_name) == 0)
+            continue;
+        rc = load_part(s, &name, &record);
+    }
+    mdb_cursor_close(c);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static int
+open_tables(struct snapshot *s)
+{
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
+
+    if (rc != 0)
+        return rc;
+    for (int i = 0; i < SNAPSHOT_TABLES && rc == 0; i++)
+        rc = mdb_dbi_open(txn, tables[i].name, MDB_CREATE | tables[i].flags, &s->tables[i]);
+    if (rc == 0)
+        rc = check_key(s, txn);
+    if (rc == 0)
+        rc = load_parts(s, txn);
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    return mdb_txn_commit(txn);
+}
+
+static void
+free_parts(struct snapshot *s)
+{
+    while (s->parts) {
+        struct snapshot_part *p = s->parts;
+
+        s->parts = p->next;
+        part_free(p);
+    }
+}
+
+static int
+open_env(struct snapshot *s)
+{
+    int rc = mdb_env_create(&s->env);
+
+    if (rc != 0)
+        return rc;
+    rc = mdb_env_set_maxdbs(s->env, SNAPSHOT_TABLES);
+    if (rc == 0)
+        rc = mdb_env_set_maxreaders(s->env, READERS_MAX);
+    if (rc == 0)
+        rc = mdb_env_set_mapsize(s->env, MAP_BYTES); /* or as much as the file has */
+    if (rc == 0)
+        rc = mdb_env_open(s->env, s->path, MDB_NOSUBDIR | MDB_NOTLS, 0600);
+    if (rc == 0)
+        rc = check_length(s);
+    if (rc == 0)
+        rc = open_tables(s);
+    if (rc != 0) {
+        free_parts(s);
+        mdb_env_close(s->env);
+        s->env = NULL;
+    }
+    return rc;
+}
+
+static int
+check_table(MDB_txn *txn, const struct snapshot_part *p, enum snapshot_table table, uint64_t n)
+{
+    struct snapshot_rows r = snapshot_rows_of(tables[table].width);
+    int rc = snapshot_read_all(txn, p, table, &r);
+
+    if (rc == 0 && r.n != n)
+        rc = MDB_CORRUPTED;
+    for (size_t i = 1; i < r.n && rc == 0; i++)
+        if (memcmp(snapshot_rows_at(&r, i - 1), snapshot_rows_at(&r, i), r.width) >= 0)
+            rc = MDB_CORRUPTED;
+    snapshot_rows_clear(&r);
+    return rc;
+}
+
+/* Read all there is. */
+static int
+check_parts(struct snapshot *s)
+{
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+
+    if (rc != 0)
+        return rc;
+    for (const struct snapshot_part *p = s->parts; p && rc == 0; p = p->next) {
+        rc = check_table(txn, p, SNAPSHOT_ADDRESSES, p->record.address_rows);
+        if (rc == 0)
+            rc = check_table(txn, p, SNAPSHOT_OBJECTS, p->record.object_rows);
+    }
+    mdb_txn_abort(txn);
+    return rc;
+}
+
+static void
+on_assertion(MDB_env *env, const char *text)
+{
+    (void)env;
+    (void)text;
+    _exit(EXIT_FAILURE);
+}
+
+/* The life of the process that tries the file. */
+static void
+try_file(struct snapshot *s)
+{
+    static const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGALRM};
+    static const struct rlimit none = {0, 0};
+    int rc;
+
+    for (size_t i = 0; i < sizeof deadly / sizeof deadly[0]; i++)
+        signal(deadly[i], SIG_DFL);
+    setrlimit(RLIMIT_CORE, &none);
+    alarm(CHECK_MAX_S);
+    rc = open_env(s);
+    if (rc == 0) {
+        mdb_env_set_assert(s->env, on_assertion);
+        rc = check_parts(s);
+        mdb_env_close(s->env);
+    }
+    _exit(is_damage(rc) ? EXIT_FAILURE : EXIT_SUCCESS);
+}
+
+/* LMDB trusts its pages: a damaged one may be the end of the process.  So a process of its own
+ * reads them all first. */
+static bool
+is_damaged(struct snapshot *s)
+{
+    int status = 0;
+    pid_t child;
+
+    if (access(s->path, F_OK) != 0)
+        return false;
+    child = fork();
+    if (child == 0)
+        try_file(s);
+    if (child < 0)
+        return false; /* nobody to ask */
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return false;
+    return !WIFEXITED(status) || WEXITSTATUS(status) != EXIT_SUCCESS;
+}
+
+static int
+set_aside(const struct snapshot *s, struct err *e)
+{
+    char *kept;
+    int rc;
+
+    if (asprintf(&kept, "%s.damaged", s->path) < 0)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    rc = rename(s->path, kept) == 0 ? 0 : err_errno(e, ERR_STORAGE, errno, "%s", kept);
+    free(kept);
+    if (rc == 0)
+        log_event(LOG_LEVEL_ERROR, "directory", "state", "degraded", "file", s->path, "error",
+                  "damaged, or its key is another", "action", "set aside, begun anew", NULL);
+    return rc;
+}
+
+struct snapshot *
+snapshot_open(const char *dir, struct err *e)
+{
+    struct snapshot *s = calloc(1, sizeof *s);
+    int rc;
+
+    if (!s || asprintf(&s->path, "%s/" FILE_NAME, dir) < 0) {
+        free(s);
+        err_set(e, ERR_SYSTEM, "out of memory");
+        return NULL;
+    }
+    pthread_mutex_init(&s->writer, NULL);
+    pthread_rwlock_init(&s->map, NULL);
+    if (load_key(s, dir, e) < 0) {
+        snapshot_close(&s);
+        return NULL;
+    }
+    rc = is_damaged(s) ? MDB_CORRUPTED : open_env(s);
+    if (is_damage(rc)) {
+        if (set_aside(s, e) < 0) {
+            snapshot_close(&s);
+            return NULL;
+        }
+        rc = open_env(s);
+    }
+    if (rc != 0) {
+        snapshot_fail(s, rc, "cannot open", e);
+        snapshot_close(&s);
+    }
+    return s;
+}
+
+void
+snapshot_close(struct snapshot **snapshot)
+{
+    struct snapshot *s = *snapshot;
+
+    if (!s)
+        return;
+    free_parts(s);
+    if (s->env)
+        mdb_env_close(s->env);
+    pthread_rwlock_destroy(&s->map);
+    pthread_mutex_destroy(&s->writer);
+    free(s->path);
+    free(s);
+    *snapshot = NULL;
+}
+
+struct hash128
+snapshot_hash(const struct snapshot *s, struct span address)
+{
+    return siphash128(&s->key, address.p, address.n);
+}
+
+int
+snapshot_grow(struct snapshot *s)
+{
+    MDB_envinfo info;
+    int rc;
+
+    pthread_rwlock_wrlock(&s->map);
+    rc = mdb_env_info(s->env, &info);
+    if (rc == 0)
+        rc = mdb_env_set_mapsize(s->env, 2 * info.me_mapsize);
+    pthread_rwlock_unlock(&s->map);
+    return rc;
+}
+
+/* Parts. */
+
+MDB_val
+snapshot_number(const struct snapshot_part *p)
+{
+    return (MDB_val){sizeof p->record.number, (void *)(uintptr_t)&p->record.number};
+}
+
+int
+snapshot_put_record(MDB_txn *txn, const struct snapshot_part *p,
+                    const struct snapshot_record *record)
+{
+    /* With its NUL: an LMDB key is never empty, and a directory's name may be. */
+    MDB_val key = {strlen(p->name) + 1, p->name};
+    MDB_val value = {sizeof *record, (void *)(uintptr_t)record};
+
+    return mdb_put(txn, p->snapshot->tables[SNAPSHOT_META], &key, &value, 0);
+}
+
+int
+snapshot_drop(MDB_txn *txn, const struct snapshot_part *p, enum snapshot_table table)
+{
+    MDB_val key = snapshot_number(p);
+    int rc = mdb_del(txn, p->snapshot->tables[table], &key, NULL);
+
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+int
+snapshot_drop_rules(MDB_txn *txn, const struct snapshot_part *p)
+{
+    struct rules_key first = {.number = p->record.number};
+    MDB_val key = {sizeof first, &first}, value;
+    MDB_cursor *c;
+    int rc = mdb_cursor_open(txn, p->snapshot->tables[SNAPSHOT_RULES], &c);
+
+    if (rc != 0)
+        return rc;
+    rc = mdb_cursor_get(c, &key, &value, MDB_SET_RANGE);
+    while (rc == 0 && key.mv_size == sizeof first &&
+           memcmp(key.mv_data, &first.number, sizeof first.number) == 0) {
+        rc = mdb_cursor_del(c, 0);
+        if (rc == 0)
+            rc = mdb_cursor_get(c, &key, &value, MDB_NEXT);
+    }
+    mdb_cursor_close(c);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+/* All that P has but its record. */
+static int
+empty(MDB_txn *txn, const struct snapshot_part *p)
+{
+    int rc = snapshot_drop(txn, p, SNAPSHOT_ADDRESSES);
+
+    if (rc == 0)
+        rc = snapshot_drop(txn, p, SNAPSHOT_OBJECTS);
+    if (rc == 0)
+        rc = snapshot_drop(txn, p, SNAPSHOT_TOMBSTONES);
+    return rc == 0 ? snapshot_drop_rules(txn, p) : rc;
+}
+
+static struct snapshot_part *
+find_part(const struct snapshot *s, const char *name)
+{
+    struct snapshot_part *p = s->parts;
+
+    while (p && strcmp(p->name, name) != 0)
+        p = p->next;
+    return p;
+}
+
+static struct snapshot_part *
+new_part(struct snapshot *s, const char *name)
+{
+    struct snapshot_part *p = calloc(1, sizeof *p);
+
+    if (!p)
+        return NULL;
+    p->snapshot = s;
+    p->name = span_dup(span_str(name));
+    if (!p->name) {
+        free(p);
+        return NULL;
+    }
+    p->record.version = SNAPSHOT_VERSION;
+    for (const struct snapshot_part *other = s->parts; other; other = other->next)
+        if (other->record.number >= p->record.number)
+            p->record.number = other->record.number + 1;
+    p->next = s->parts;
+    s->parts = p;
+    return p;
+}
+
+/* Empty P, and begin it anew under FINGERPRINT. */
+static int
+reset_part(struct snapshot_part *p, struct hash128 fingerprint)
+{
+    struct snapshot_record fresh = {
+        .version = SNAPSHOT_VERSION, .number = p->record.number, .fingerprint = fingerprint};
+    MDB_txn *txn;
+    int rc;
+
+    atomic_store(&p->is_there, false);
+    rc = mdb_txn_begin(p->snapshot->env, NULL, 0, &txn);
+    if (rc != 0)
+        return rc;
+    rc = empty(txn, p);
+    if (rc == 0)
+        rc = snapshot_put_record(txn, p, &fresh);
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    rc = mdb_txn_commit(txn);
+    if (rc == 0)
+        p->record = fresh;
+    return rc;
+}
+
+static int
+attach(struct snapshot *s, const char *name, struct hash128 fingerprint,
+       struct snapshot_part **part)
+{
+    struct snapshot_part *p = find_part(s, name);
+    bool is_new = !p;
+    int rc = 0;
+
+    if (is_new)
+        p = new_part(s, name);
+    if (!p)
+        return ENOMEM;
+    if (is_new || memcmp(&p->record.fingerprint, &fingerprint, sizeof fingerprint) != 0) {
+        rc = reset_part(p, fingerprint);
+        if (rc == MDB_MAP_FULL && (rc = snapshot_grow(s)) == 0)
+            rc = reset_part(p, fingerprint);
+    }
+    *part = p;
+    return rc;
+}
+
+struct snapshot_part *
+snapshot_attach(struct snapshot *s, const char *name, struct hash128 fingerprint, unsigned *epoch,
+                struct err *e)
+{
+    struct snapshot_part *p = NULL;
+    int64_t age_s;
+    int rc;
+
+    pthread_mutex_lock(&s->writer);
+    rc = attach(s, name, fingerprint, &p);
+    if (rc == 0) {
+        *epoch = ++p->epoch;
+        age_s = clock_wall_s() - p->record.mark.look_s;
+        if (p->record.mark.full_s > 0 && !atomic_load(&p->is_there)) {
+            atomic_store(&p->look_ms, clock_ms() - (age_s < 0 ? 0 : age_s) * 1000);
+            atomic_store(&p->is_there, true);
+        }
+    }
+    pthread_mutex_unlock(&s->writer);
+    if (rc == 0)
+        return p;
+    snapshot_fail(s, rc, "cannot write", e);
+    return NULL;
+}
+
+static bool
+is_named(const struct snapshot_part *p, const char *const *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(p->name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+static int
+forget_part(const struct snapshot_part *p)
+{
+    MDB_val key = {strlen(p->name) + 1, p->name};
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(p->snapshot->env, NULL, 0, &txn);
+
+    if (rc != 0)
+        return rc;
+    rc = empty(txn, p);
+    if (rc == 0)
+        rc = mdb_del(txn, p->snapshot->tables[SNAPSHOT_META], &key, NULL);
+    if (rc == 0)
+        return mdb_txn_commit(txn);
+    mdb_txn_abort(txn);
+    return rc;
+}
+
+int
+snapshot_retain(struct snapshot *s, const char *const *names, size_t n, struct err *e)
+{
+    struct snapshot_part **at = &s->parts;
+    int rc = 0;
+
+    pthread_mutex_lock(&s->writer);
+    while (*at && rc == 0) {
+        struct snapshot_part *p = *at;
+
+        if (is_named(p, names, n)) {
+            at = &p->next;
+            continue;
+        }
+        assert(p->epoch == 0); /* nobody has it */
+        rc = forget_part(p);
+        if (rc == 0) {
+            *at = p->next;
+            part_free(p);
+        }
+    }
+    pthread_mutex_unlock(&s->writer);
+    return rc == 0 ? 0 : snapshot_fail(s, rc, "cannot write", e);
+}
+
+void
+snapshot_mark(struct snapshot_part *p, struct snapshot_mark *mark)
+{
+    pthread_mutex_lock(&p->snapshot->writer);
+    *mark = p->record.mark;
+    pthread_mutex_unlock(&p->snapshot->writer);
+}
+
+struct snapshot_age
+snapshot_age(const struct snapshot_part *p)
+{
+    return (struct snapshot_age){.is_there = atomic_load(&p->is_there),
+                                 .look_ms = atomic_load(&p->look_ms)};
+}
