@@ -6,7 +6,7 @@
 struct fault {
     unsigned line;
     bool is_warning;
-    char text[256];
+    char text[512];
 };
 
 struct faults {

@@ -150,7 +150,9 @@ on_key(void *arg, unsigned line, const char *key, const char *value)
     if (*value == '\0' && (s->flags & SETTING_NONE) == 0)
         return;
     if (setting_set(s, l->section, value, &e) != 0) {
-        faults_add(l->faults, line, false, "%s = %s: %s", key, value, e.text);
+        /* What is wrong with a long value must still fit behind it. */
+        faults_add(l->faults, line, false, "%s = %.64s%s: %s", key, value,
+                   strlen(value) > 64 ? "..." : "", e.text);
         (void)setting_set(s, l->section, s->text, NULL); /* one fault shall not show as others */
     }
 }

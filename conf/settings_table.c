@@ -295,6 +295,7 @@ parse(const struct setting *s, const char *text, void *member, double *bounded)
         break;
     case SETTING_ZONES:
         wrong = value_zones(text, member);
+        *bounded = (double)((struct zone_list *)member)->n;
         break;
     case SETTING_CHOICE:
         wrong = choose(s, text, member);
@@ -450,6 +451,8 @@ setting_describe_range(const struct setting *s, char *out, size_t n)
         snprintf(max, sizeof(max), "%llu", (unsigned long long)s->max);
     }
     out[0] = '\0';
-    if (s->max > 0)
+    if (s->type == SETTING_HOSTS || s->type == SETTING_ZONES)
+        snprintf(out, n, "at most %s", max);
+    else if (s->max > 0)
         snprintf(out, n, "%s to %s", min, max);
 }

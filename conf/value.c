@@ -336,6 +336,9 @@ value_listen(const char *text, struct listen_list *l)
 
 /* --- zones --- */
 
+/* RFC 5782 2.4: an IPv6 address in nibbles, of 64 octets, stands before the name of a zone. */
+#define ZONE_MAX (253 - 64)
+
 static bool
 parse_octet(struct span s, uint8_t *octet)
 {
@@ -398,7 +401,7 @@ parse_zone(struct span item, void *slot)
     *zone = (struct zone_entry){.low = {127, 0, 0, 0}, .high = {127, 255, 255, 255}};
     if (name.n > 0 && name.p[name.n - 1] == '.')
         name.n--;
-    if (!value_is_domain(name))
+    if (!value_is_domain(name) || name.n > ZONE_MAX)
         return "not the name of a zone";
     if (equals != NULL &&
         !parse_answers(span_of(equals + 1, item.n - (size_t)(equals - item.p) - 1), zone))

@@ -166,7 +166,7 @@ test_bounds(void **state)
         char text[VALUE_TEXT + 4];
         struct err e;
 
-        if (s->max == 0 || s->type == SETTING_HOSTS)
+        if (s->max == 0 || s->type == SETTING_HOSTS || s->type == SETTING_ZONES)
             continue;
         const uint64_t good[] = {s->min, s->max};
         for (size_t k = 0; k < LENGTH(good); k++) {
@@ -188,22 +188,30 @@ test_bounds(void **state)
 }
 
 static void
-test_many_hosts(void **state)
+test_long_lists(void **state)
 {
-    char text[2048] = BASE "[downstream y]\nhosts = h1";
-    size_t n = strlen(text);
+    static const struct {
+        const char *head;
+        int max;
+        const char *should;
+    } cases[] = {
+        {BASE "[downstream y]\nhosts = h", 64, ": out of range (at most 64)\n"},
+        {BASE "[dnsbl]\nany_sender = z", 16, ": out of range (at most 16)\n"},
+    };
 
     (void)state;
-    for (int i = 2; i <= 64; i++)
-        n += (size_t)snprintf(text + n, sizeof(text) - n, ", h%d", i);
-    struct settings *st = load_good(text);
-    assert_int_equal(st->downstreams[1].hosts.n, 64);
-    settings_unref(st);
-    snprintf(text + n, sizeof(text) - n, ", h65");
-    struct loaded l = load(text);
-    assert_null(l.st);
-    assert_non_null(strstr(l.faults, "f:11: hosts = "));
-    unload(&l);
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        char text[2048];
+        size_t n = (size_t)snprintf(text, sizeof(text), "%s", cases[i].head);
+        for (int k = 2; k <= cases[i].max; k++)
+            n += (size_t)snprintf(text + n, sizeof(text) - n, ", x%d", k);
+        settings_unref(load_good(text));
+        snprintf(text + n, sizeof(text) - n, ", x");
+        struct loaded l = load(text);
+        assert_null(l.st);
+        assert_non_null(strstr(l.faults, cases[i].should));
+        unload(&l);
+    }
 }
 
 /* An empty value is the default, but for the keys whose emptiness says something. */
@@ -784,7 +792,7 @@ main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_bounds),
-        cmocka_unit_test(test_many_hosts),
+        cmocka_unit_test(test_long_lists),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_faults),
         cmocka_unit_test(test_faults_of_the_whole),

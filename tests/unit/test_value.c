@@ -430,6 +430,24 @@ test_zones(void **state)
     }
 }
 
+/* There is room before the name for an address to be looked up. */
+static void
+test_long_zone(void **state)
+{
+    struct zone_list l;
+    char text[200];
+
+    (void)state;
+    memset(text, 'a', sizeof(text));
+    text[60] = text[120] = text[180] = '.';
+    text[189] = '\0';
+    assert_null(value_zones(text, &l));
+    zone_list_clear(&l);
+    text[189] = 'a';
+    text[190] = '\0';
+    assert_non_null(value_zones(text, &l));
+}
+
 static void
 test_host_port(void **state)
 {
@@ -488,13 +506,13 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_duration), cmocka_unit_test(test_size),
-        cmocka_unit_test(test_write),    cmocka_unit_test(test_int),
-        cmocka_unit_test(test_bool),     cmocka_unit_test(test_ratio),
-        cmocka_unit_test(test_list),     cmocka_unit_test(test_networks),
-        cmocka_unit_test(test_hosts),    cmocka_unit_test(test_listen),
-        cmocka_unit_test(test_zones),    cmocka_unit_test(test_host_port),
-        cmocka_unit_test(test_domain),
+        cmocka_unit_test(test_duration),  cmocka_unit_test(test_size),
+        cmocka_unit_test(test_write),     cmocka_unit_test(test_int),
+        cmocka_unit_test(test_bool),      cmocka_unit_test(test_ratio),
+        cmocka_unit_test(test_list),      cmocka_unit_test(test_networks),
+        cmocka_unit_test(test_hosts),     cmocka_unit_test(test_listen),
+        cmocka_unit_test(test_zones),     cmocka_unit_test(test_host_port),
+        cmocka_unit_test(test_long_zone), cmocka_unit_test(test_domain),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
