@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <syslog.h>
 
 #include "base/log.h"
@@ -109,6 +110,9 @@ check_server(struct faults *f, const struct settings *st)
               s->state_dir);
     if (s->postmaster != NULL && !is_address(s->postmaster, false))
         FAULT(f, s, postmaster, "%s is not an address", s->postmaster);
+    if (st->control.socket != NULL &&
+        strlen(st->control.socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+        FAULT(f, &st->control, socket, "its path is too long for a socket");
     if (has_everybody(&s->xclient))
         WARN(f, s, xclient, "everybody may claim any address");
     if (has_everybody(&s->proxy_protocol))

@@ -303,6 +303,14 @@ test_faults(void **state)
          "client_key: client_certificate is missing\n"},
         {"[downstream y]\nhosts = a\nclient_certificate = /dev/null\n",
          "f:12: client_certificate: client_key is missing\n"},
+        {"[downstream y]\nhosts = a\nfingerprint = 12:zz\n",
+         "f:12: fingerprint: not a sha256 in 64 hexadecimal digits\n"},
+        {"[downstream y]\nhosts = a\ntls = off\nfingerprint = "
+         "00:11:22:33:44:55:66:77:88:99:aa:bb:cc:dd:ee:ff:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:"
+         "DD:EE:FF\n",
+         "f:13: fingerprint: there is no certificate to verify with tls = off\n"},
+        {"[log]\ntarget = unix:log\n", "f:11: target: unix:log is not syslog, stderr, unix:/PATH, "
+                                       "udp:HOST:PORT or tcp:HOST:PORT\n"},
         {"[downstream y]\nhosts = a\nca_file = /nonexistent\ntls = verify\n",
          "f:12: ca_file: /nonexistent: No such file or directory\n"},
         {"[downstream y]\nhosts = a\nca_file = /dev\ntls = verify\n",
@@ -348,6 +356,10 @@ test_faults(void **state)
         {"[log]\ntag = a b\n", "f:11: tag: not 1 to 48 printable characters without blanks\n"},
         {"[log]\nlevel = loud\n",
          "f:11: level = loud: not one of error | warning | notice | info | debug\n"},
+        {"[control]\nsocket = "
+         "/123456789/123456789/123456789/123456789/123456789/123456789/123456789/"
+         "123456789/123456789/123456789/1234567\n",
+         "f:11: socket: its path is too long for a socket\n"},
         {"[http]\nlisten = somewhere\n", "f:11: listen = somewhere: no port\n"},
         {"[dns]\nnameserver = 1.2.3.4:x\n", "f:11: nameserver: 1.2.3.4:x is not HOST:PORT\n"},
         {"[dns]\ntimeout = 5\n",
@@ -411,6 +423,12 @@ test_warnings(void **state)
          "f:10: warning: bind: without bind_dn the login is anonymous, which Active Directory "
          "refuses\n"},
         {"[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\n", ""},
+        {"[log]\ntarget = unix:/dev/log\n", ""},
+        {"[control]\nsocket = "
+         "/123456789/123456789/123456789/123456789/123456789/123456789/123456789/"
+         "123456789/123456789/123456789/123456\n",
+         ""},
+        {"[log]\ntarget = tcp:[::1]:514\nfacility = local3\n", ""},
         {"[directory]\ntype = ad\nuri = ldap://x\nbind = gssapi\n", ""},
         {"[harvest]\nblock_time = 7h\n",
          "f:11: warning: block_time: longer than block_time_max, which limits it\n"},
@@ -550,44 +568,83 @@ test_secrets(void **state)
     }
 }
 
+static void
+test_warnings_with_secrets(void **state)
+{
+    static const char tail[] = "[domain a.example]\ndownstream = x\nrecipients = downstream\n"
+                               "[downstream x]\nhosts = h\n";
+    static const struct {
+        const char *text, *should; /* the secret's path stands at the end of TEXT */
+    } cases[] = {
+        {"[server]\nhostname = a.example\nstate_dir = /tmp//\n"
+         "[tls]\nmode = required\ncertificate = /dev/null\nkey = ",
+         "f:5: warning: mode: required: an MX loses the mail of senders without TLS (RFC 3207 "
+         "4)\n"},
+        {"[server]\nhostname = a.example\n[tls]\nmode = off\n[directory]\ntype = ldap\nbase = x\n"
+         "uri = ldaps://a, LDAP://b\nbind_dn = x\nbind_password_file = ",
+         "f:8: warning: uri: the password goes in the clear over ldap:// without starttls\n"},
+        {"[server]\nhostname = a.example\n[tls]\nmode = off\n[directory]\ntype = ldap\nbase = x\n"
+         "uri = ldap://b\nstarttls = yes\nbind_dn = x\nbind_password_file = ",
+         ""},
+        {"[server]\nhostname = a.example\n[tls]\nmode = off\n[directory]\ntype = ldap\nbase = x\n"
+         "uri = ldaps://b\nbind = external\nbind_password_file = ",
+         "f:10: warning: bind_password_file: no effect without bind = simple\n"},
+    };
+
+    (void)state;
+    assert_int_equal(chmod(path, 0600), 0);
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        char text[1024];
+        snprintf(text, sizeof(text), "%s%s\n%s", cases[i].text, path, tail);
+        struct loaded l = load(text);
+        if (l.st == NULL || strcmp(l.faults, cases[i].should) != 0)
+            fail_msg("%s\n%s", text, l.faults);
+        unload(&l);
+    }
+}
+
+static size_t
+access_faults(const struct settings *st, char first[1024])
+{
+    struct faults *f = faults_new();
+
+    settings_check_access(st, f);
+    faults_first(f, "f", first, 1024);
+    size_t n = faults_errors(f);
+    faults_free(&f);
+    assert_int_equal(geteuid(), 0); /* root again */
+    return n;
+}
+
 /* The directory is root's alone, so nobody can read what is in it, whatever its mode. */
 static void
 test_access(void **state)
 {
-    char text[512], should[1024];
+    char text[1024], should[1024], first[1024];
 
     (void)state;
-    if (geteuid() != 0 || chmod(path, 0644) != 0)
+    if (geteuid() != 0)
         skip();
-    snprintf(
-        text, sizeof(text),
-        "[server]\nhostname = a.example\nuser = nobody\n[tls]\nmode = off\n"
-        "[domain a.example]\ndownstream = x\n[downstream x]\nhosts = h\n[directory]\nfile = %s\n",
-        path);
-    struct loaded l = load(text);
-    struct faults *f = faults_new();
-    struct settings *st = l.st;
-    assert_non_null(st);
-    settings_check_access(st, f);
-    char first[1024];
-    faults_first(f, "f", first, sizeof(first));
-    snprintf(should, sizeof(should), "f:11: %s: user nobody cannot read it", path);
+    snprintf(text, sizeof(text),
+             "[server]\nhostname = a.example\nuser = nobody\n"
+             "[tls]\ncertificate = /dev/null\nkey = %s\n"
+             "[domain a.example]\ndownstream = x\n[downstream x]\nhosts = h\n"
+             "[directory]\nfile = %s\n",
+             path, path);
+    assert_int_equal(chmod(path, 0600), 0);
+    struct settings *st = load_good(text);
+    assert_int_equal(chmod(path, 0644), 0);
+    assert_int_equal(access_faults(st, first), 2);
+    snprintf(should, sizeof(should), "f:6: %s: user nobody cannot read it", path);
     assert_string_equal(first, should);
-    assert_int_equal(faults_errors(f), 1);
-    faults_free(&f);
-    assert_int_equal(geteuid(), 0);
-    /* root himself can, and nobody too once the directory is open */
     assert_int_equal(chmod(directory, 0755), 0);
-    f = faults_new();
-    settings_check_access(st, f);
-    assert_int_equal(faults_errors(f), 0);
-    assert_int_equal(chmod(directory, 0700), 0);
+    assert_int_equal(access_faults(st, first), 0);
+    assert_int_equal(chmod(path, 0640), 0);
+    assert_int_equal(access_faults(st, first), 2);
     free(st->server.user);
-    st->server.user = strdup("root");
-    settings_check_access(st, f);
-    assert_int_equal(faults_errors(f), 0);
-    faults_free(&f);
-    unload(&l);
+    st->server.user = NULL;
+    assert_int_equal(access_faults(st, first), 0);
+    settings_unref(st);
 }
 
 /* --- what is in force --- */
@@ -799,6 +856,8 @@ main(void)
         cmocka_unit_test(test_warnings),
         cmocka_unit_test(test_warnings_of_server_and_tls),
         cmocka_unit_test_setup_teardown(test_secrets, make_directory, remove_directory),
+        cmocka_unit_test_setup_teardown(test_warnings_with_secrets, make_directory,
+                                        remove_directory),
         cmocka_unit_test_setup_teardown(test_access, make_directory, remove_directory),
         cmocka_unit_test(test_domains),
         cmocka_unit_test(test_remote_domains),
