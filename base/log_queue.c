@@ -56,8 +56,9 @@ ring_take(struct log_queue *q, void *data, size_t n)
 
     memcpy(data, q->ring + q->start, first);
     memcpy((char *)data + first, q->ring, n - first);
-    q->start = (q->start + n) % q->capacity;
     q->used -= n;
+    /* An empty ring begins anew, and so touches no more memory than its backlog ever took. */
+    q->start = q->used > 0 ? (q->start + n) % q->capacity : 0;
 }
 
 bool
