@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from harness import servers
-from harness.journal import DEADLINE_S
+from harness.journal import DEADLINE_S, poll
 from harness.postern import BINARY, SOURCE
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="Postfix's master needs root")
@@ -131,7 +131,7 @@ def test_smtp_source(postern, postfix, certificates):
                     "-t", "anna@example.test", "127.0.0.1:%d" % mx.address[1]],
                    check=True, timeout=120, capture_output=True)
     assert len(postfix.wait_mails(200)) == 200
-    assert len(mx.events("message")) == 200
+    poll(lambda: len(mx.events("message")) == 200, "a line for each message")
 
 
 def test_postfix_stopped_and_started(postern, postfix, certificates):

@@ -45,20 +45,26 @@ class Event(dict):
 
 
 def free_port(host="127.0.0.1"):
-    """A port below the range that the kernel hands out by itself, so that nobody else gets it."""
+    """A port below the range that the kernel hands out by itself.  Daemons that share ports would not notice
+    a second one on theirs, so a UDP socket elsewhere keeps other test runs from choosing the same."""
     for port in range(free_port.next, 32000):
+        token = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
+                token.bind(("127.0.0.254", port))
                 probe.bind((host, port))
             except OSError:
+                token.close()
                 continue
+        free_port.tokens.append(token)
         free_port.next = port + 1
         return port
     raise AssertionError("no port is free")
 
 
 free_port.next = 10000 + os.getpid() * 37 % 15000
+free_port.tokens = []
 
 
 def merge(base, changes):

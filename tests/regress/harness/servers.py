@@ -283,15 +283,25 @@ class Rsyslogd(Server):
 
 
 class Redis(Server):
-    def __init__(self, directory, password=""):
+    """PORT: of one that was there before."""
+
+    def __init__(self, directory, password="", port=None):
         self.socket_path = os.path.join(directory, "redis.sock")
-        port = free_port()
+        self.password = password
+        port = port or free_port()
         text = (f"bind 127.0.0.1\nport {port}\nunixsocket {self.socket_path}\nunixsocketperm 700\n"
                 f"save \"\"\nappendonly no\ndir {directory}\n")
         if password:
             text += f"requirepass {password}\n"
         conf = write(directory, "redis.conf", text)
         super().__init__(directory, [program("redis-server"), conf], port=port)
+
+    def ask(self, *words):
+        """A command's answer, as redis-cli writes it."""
+        done = subprocess.run([program("redis-cli"), "-s", self.socket_path, *words],
+                              env=os.environ | {"REDISCLI_AUTH": self.password}, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=DEADLINE_S, check=True)
+        return done.stdout.strip()
 
 
 class Nsd(Server):
