@@ -27,13 +27,15 @@ check_tls(const struct settings *st, struct faults *f)
     struct err e = {.kind = ERR_NONE};
 
     if (tls_contexts_new(st, &tls, &e) != 0)
-        faults_add(f, 0, false, "[tls]: %s", e.text);
+        faults_add(f, st->tls.certificate_line, false, "[tls]: %s", e.text);
     tls_contexts_unref(tls);
     for (size_t i = 0; i < st->n_downstreams; i++) {
         struct tls_client *client = NULL;
         if (tls_client_new(&st->downstreams[i], &client, &e) != 0)
-            faults_add(f, st->downstreams[i].line, false, "[downstream %s]: %s",
-                       st->downstreams[i].name, e.text);
+            faults_add(f,
+                       st->downstreams[i].tls_line != 0 ? st->downstreams[i].tls_line
+                                                        : st->downstreams[i].line,
+                       false, "[downstream %s]: %s", st->downstreams[i].name, e.text);
         tls_client_free(&client);
     }
 }

@@ -125,7 +125,7 @@ log_faults(const struct faults *f, const char *path)
     while ((text = faults_next(f, &i, &line, &is_warning)) != NULL) {
         struct log_line l;
         log_begin(&l, is_warning ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "config");
-        log_str(&l, "state", is_warning ? "warning" : "rejected");
+        log_str(&l, "state", is_warning ? "loaded" : "rejected");
         log_fmt(&l, "file", "%s:%u", path, line);
         log_str(&l, "error", text);
         log_end(&l);
@@ -171,7 +171,7 @@ server_reload(struct server *srv, struct err *e)
     faults_free(&f);
     struct settings *old = server_settings(srv);
     if (settings_keep_fixed(st, old, fixed, sizeof(fixed)))
-        log_event(LOG_LEVEL_WARNING, "config", "state", "warning", "file", srv->settings_path,
+        log_event(LOG_LEVEL_WARNING, "config", "state", "loaded", "file", srv->settings_path,
                   "error", "needs a restart and stays as it was", "keys", fixed, NULL);
     settings_unref(old);
     if (reload_parts(srv, st, &tls, e) != 0) {
@@ -284,6 +284,7 @@ on_gate(evutil_socket_t fd, short what, void *arg)
     }
     for (unsigned i = 0; i < srv->n_workers; i++)
         worker_accept(srv->workers[i]);
+    log_event(LOG_LEVEL_NOTICE, "config", "state", "loaded", "file", srv->settings_path, NULL);
     log_event(LOG_LEVEL_NOTICE, "start", "version", POSTERN_VERSION, NULL);
 }
 
@@ -389,7 +390,7 @@ open_sockets(struct server *srv, const struct settings *st, struct sockets *out,
         return err_set(e, ERR_SYSTEM, "out of memory");
     for (size_t i = 0; i < n; i++) {
         if (is_without_ipv6(&st->server.listen.v[i]))
-            log_event(LOG_LEVEL_WARNING, "config", "state", "warning", "error",
+            log_event(LOG_LEVEL_WARNING, "config", "state", "loaded", "error",
                       "this machine has no IPv6: an address in listen is skipped", NULL);
         else
             usable[out->n_listen++] = st->server.listen.v[i];
@@ -506,6 +507,7 @@ make_parts(struct server *srv, struct settings *st, struct err *e)
         (srv->shared->health = health_new(&srv->shared->loop, srv->hosts, st, e)) == NULL ||
         (srv->shared->http = http_new(srv, srv->shared->loop.base, e)) == NULL)
         return -1;
+    policy_attach(srv->policy, st, srv->shared->loop.base);
     if (st->control.socket != NULL &&
         (srv->shared->control = control_new(srv, srv->shared->loop.base, e)) == NULL)
         return -1;

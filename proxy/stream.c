@@ -346,6 +346,24 @@ offer(struct stream *s, const char *fresh, size_t n)
     return true;
 }
 
+/* Why OpenSSL read nothing: false if there is just nothing now. */
+static bool
+tls_end(struct stream *s, enum stream_end *end)
+{
+    int error = SSL_get_error(s->ssl, 0);
+
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
+        return false;
+    *end = STREAM_END_TLS;
+    if (error == SSL_ERROR_ZERO_RETURN)
+        *end = STREAM_END_EOF;
+    else if (error == SSL_ERROR_SYSCALL)
+        *end = STREAM_END_RESET;
+    else if (ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
+        *end = STREAM_END_TRUNCATED;
+    return true;
+}
+
 /* Read once. > 0 octets in scratch, 0 nothing now, -1 the end was told (S may be gone). */
 static ssize_t
 transport_read(struct stream *s)
@@ -363,18 +381,31 @@ transport_read(struct stream *s)
     ERR_clear_error();
     if (SSL_read_ex(s->ssl, s->loop->scratch, STREAM_SCRATCH, &n) == 1)
         return (ssize_t)n;
-    int error = SSL_get_error(s->ssl, 0);
-    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
+    enum stream_end end;
+    if (!tls_end(s, &end))
         return 0;
-    enum stream_end end = STREAM_END_TLS;
-    if (error == SSL_ERROR_ZERO_RETURN)
-        end = STREAM_END_EOF;
-    else if (error == SSL_ERROR_SYSCALL)
-        end = STREAM_END_RESET;
-    else if (ERR_GET_REASON(ERR_peek_last_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
-        end = STREAM_END_TRUNCATED;
     tell_end(s, end);
     return -1;
+}
+
+/* Is the end of input all that there is to read? Nothing is consumed. */
+static bool
+is_gone(struct stream *s, enum stream_end *end)
+{
+    char c;
+
+    if (s->tls == TLS_OPEN) {
+        size_t n = 0;
+        ERR_clear_error();
+        if (SSL_peek_ex(s->ssl, &c, 1, &n) == 1)
+            return false;
+        return tls_end(s, end);
+    }
+    ssize_t n = recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+        return false;
+    *end = n == 0 ? STREAM_END_EOF : STREAM_END_RESET;
+    return true;
 }
 
 static void
@@ -440,9 +471,13 @@ on_readable(evutil_socket_t fd, short what, void *arg)
         shake_hands(s);
         return;
     }
-    /* Paused: taking the event out only now spares two system calls for every short wait. */
+    /* Paused: taking the event out only now spares two system calls for every short wait.  A peer
+     * that is gone is told at once, for nobody needs to wait for it. */
     if (s->is_paused || s->tls == TLS_WAITS_FLUSH) {
         arm_read(s, false);
+        enum stream_end end;
+        if (s->is_paused && buffer_length(&s->in) == 0 && is_gone(s, &end))
+            tell_end(s, end);
         return;
     }
     read_turn(s);

@@ -82,7 +82,7 @@ status_take(struct server *srv, struct status *s)
     s->max_connections = (unsigned)st->server.max_connections;
     s->is_monitor = st->server.monitor;
     s->is_ledger_shared = st->harvest.ledger == SETTINGS_LEDGER_REDIS;
-    s->is_ledger_up = !s->is_ledger_shared;
+    s->is_ledger_up = policy_ledger_up(srv->policy);
     int rc = 0;
     if (take_policy(srv, st, s, now_ms) == -1 || take_hosts(srv, s) == -1 ||
         take_directories(srv, s) == -1) {

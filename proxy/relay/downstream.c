@@ -889,6 +889,16 @@ on_secured(void *owner)
     say_ehlo(d, STATE_EHLO);
 }
 
+/* May another reply stand behind the one at hand?  Only among those of a pipelined envelope. Behind
+ * the final one it is heard when the connection is idle. */
+static bool
+awaits_more(const struct downstream *d)
+{
+    if (d->state == STATE_ENVELOPE && offers(d, SMTP_CAP_BIT(PIPELINING)))
+        return d->replies_seen + 1 < d->replies_wanted;
+    return d->state == STATE_FINAL || d->state == STATE_RESET || d->state == STATE_IDLE;
+}
+
 /* One whole reply.  IS_LAST_OCTET: nothing stands behind it. */
 static void
 handle_reply(struct downstream *d, const struct smtp_reply *reply, bool is_last_octet)
@@ -897,6 +907,12 @@ handle_reply(struct downstream *d, const struct smtp_reply *reply, bool is_last_
 
     if (reply->code == 421 && d->state != STATE_FINAL && d->state != STATE_QUIT) {
         fail(d, DOWNSTREAM_CLOSING, reply);
+        return;
+    }
+    /* A reply that nobody asked for would be taken for the answer to what is sent next, and a 250
+     * for a delivery. */
+    if (!is_last_octet && d->state != STATE_STARTTLS && !awaits_more(d)) {
+        fail(d, DOWNSTREAM_GARBLED, NULL);
         return;
     }
     switch (d->state) {

@@ -157,11 +157,8 @@ probe_end(struct probe *p)
 static void
 set_state(struct probe *p, enum host_state state, const char *error)
 {
-    if (!host_set_state(p->host, state, error))
-        return;
-    log_event(state == HOST_UP ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "downstream", "downstream",
-              p->ds->name, "host", host_label(p->host), "state", state == HOST_UP ? "up" : "down",
-              "error", error != NULL ? error : "", NULL);
+    if (host_set_state(p->host, state, error))
+        host_log(p->host, p->ds->name, error);
 }
 
 static bool

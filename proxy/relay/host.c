@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+
 struct host {
     struct hosts *owner;
     char *name;
@@ -584,4 +586,19 @@ bool
 hosts_changed(struct hosts *h)
 {
     return atomic_exchange(&h->has_changed, false);
+}
+
+void
+host_log(const struct host *h, const char *downstream, const char *error)
+{
+    struct log_line l;
+    bool is_up = host_state(h) == HOST_UP;
+
+    log_begin(&l, is_up ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "downstream");
+    log_str(&l, "downstream", downstream);
+    log_str(&l, "host", h->label);
+    log_str(&l, "state", is_up ? "up" : "down");
+    if (!is_up && error != NULL)
+        log_str(&l, "error", error);
+    log_end(&l);
 }

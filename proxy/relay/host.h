@@ -53,6 +53,8 @@ int host_weight(const struct host *h);
 enum host_state host_state(const struct host *h);
 /* Returns true if this changed the state. ERROR (may be NULL) is kept for display. */
 bool host_set_state(struct host *h, enum host_state state, const char *error);
+/* The `downstream` line about a host whose state has changed. ERROR: why it is down. */
+void host_log(const struct host *h, const char *downstream, const char *error);
 void host_set_capabilities(struct host *h, const struct smtp_capabilities *caps);
 struct smtp_capabilities host_capabilities(struct host *h); /* of a host never reached: 8BITMIME */
 bool host_was_reached(struct host *h);

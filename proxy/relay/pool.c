@@ -83,18 +83,10 @@ static const struct downstream_events member_events = {
     .opened = member_opened, .closed = member_closed, .idle = member_idle};
 
 static void
-log_host(const struct pool *p, unsigned host, const char *state, const char *error)
-{
-    log_event(state[0] == 'u' ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "downstream", "downstream",
-              p->ds->name, "host", host_label(p->hosts[host].host), "state", state, "error", error,
-              NULL);
-}
-
-static void
 set_host_state(struct pool *p, unsigned host, enum host_state state, const char *error)
 {
     if (host_set_state(p->hosts[host].host, state, error))
-        log_host(p, host, state == HOST_UP ? "up" : "down", error);
+        host_log(p->hosts[host].host, p->ds->name, error);
 }
 
 void
