@@ -265,9 +265,18 @@ seek(struct delivery *d)
 static void
 on_kick(evutil_socket_t fd, short what, void *arg)
 {
+    struct delivery *d = arg;
+    struct message_log line = {.session = d->session,
+                               .client = d->client.address,
+                               .host = "",
+                               .status = "2.6.0",
+                               .reply = "delivered before, the client had not heard so",
+                               .delay_ms = clock_ms() - d->end_ms};
+
     (void)fd;
     (void)what;
-    tell(arg, true, NULL);
+    message_log(&line, d->m);
+    tell(d, true, NULL);
 }
 
 void

@@ -526,7 +526,10 @@ session_greet(struct session *s)
     if (!s->is_greeted)
         log_connect(s);
     s->is_greeted = true;
-    if (!s->policy.client.is_allowed && !count_client(s)) {
+    /* A proxy that tells nobody's address (LOCAL, UNKNOWN) is not one client. */
+    bool is_proxy =
+        !s->is_told && network_list_contains(&s->st->server.proxy_protocol, session_client(s));
+    if (!s->policy.client.is_allowed && !is_proxy && !count_client(s)) {
         metrics_refused(m, METRICS_REFUSAL_CLIENT_LIMIT);
         session_reply_close(s, SMTP_REPLY_CLIENT_CONNECTIONS, hostname, "client-limit");
         return;
