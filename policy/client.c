@@ -46,7 +46,7 @@ policy_is_in_force(const struct ledger_hold *h, uint32_t now_s)
 }
 
 bool
-policy_is_trusted(const struct settings *st, const struct ledger_entry *e, uint32_t now_s)
+policy_is_trusted(const struct settings *st, const struct ledger_entry *e, struct ledger_now now)
 {
     uint32_t wanted = (uint32_t)st->harvest.trusted_recipients;
 
@@ -55,7 +55,7 @@ policy_is_trusted(const struct settings *st, const struct ledger_entry *e, uint3
     /* More than this is not counted over 7 days. */
     if (wanted > WINDOW_EXACT)
         wanted = WINDOW_EXACT;
-    return window_count(&e->served, now_s, LEDGER_SERVED_KEEP_S) >= wanted;
+    return ledger_served_week(e, now) >= wanted;
 }
 
 static bool
@@ -67,7 +67,7 @@ is_trusted_client(struct policy *p, const struct settings *st, const struct poli
 
     if (e == NULL)
         return false;
-    trusted = policy_is_trusted(st, e, now.s);
+    trusted = policy_is_trusted(st, e, now);
     ledger_close(p->ledger, e);
     return trusted;
 }

@@ -64,13 +64,19 @@ deliveries_key(const struct deliveries *d, struct span sender, struct span recip
     return (struct delivery_key){memo_key(d->table, 0, sender, recipient, sha256)};
 }
 
+static bool
+is_at_work(const struct memo *m)
+{
+    return m->until_s == MEMO_PINNED || m->value == DELIVERY_ELSEWHERE;
+}
+
 /* The first of the keys that is in flight, or NULL. */
 static const struct delivery_key *
 pending(struct deliveries *d, const struct delivery_key *keys, size_t n, uint32_t now_s)
 {
     for (size_t i = 0; i < n; i++) {
         const struct memo *m = memo_find(d->table, keys[i].hash, now_s);
-        if (m != NULL && m->until_s == MEMO_PINNED)
+        if (m != NULL && is_at_work(m))
             return &keys[i];
     }
     return NULL;
@@ -106,9 +112,9 @@ deliveries_claim(struct deliveries *d, const struct delivery_key *keys, size_t n
     }
     for (size_t i = 0; i < n; i++) {
         const struct memo *m = memo_find(d->table, keys[i].hash, now_s);
-        served[i] = m != NULL && m->until_s != MEMO_PINNED;
+        served[i] = m != NULL && !is_at_work(m);
         if (!served[i])
-            (void)memo_put(d->table, keys[i].hash, MEMO_PINNED, 0);
+            (void)memo_put(d->table, keys[i].hash, MEMO_PINNED, DELIVERY_DONE);
     }
     memo_unlock(d->table);
     return DELIVERY_CLAIMED;
@@ -146,6 +152,13 @@ wake_waiters(struct deliveries *d, struct hash128 key)
     }
 }
 
+static void
+drop(struct deliveries *d, struct memo *m, enum delivery_fact why)
+{
+    memo_drop(d->table, m);
+    m->value = why;
+}
+
 void
 deliveries_finish(struct deliveries *d, const struct delivery_key *keys, const bool *served,
                   size_t n, bool is_delivered, int64_t window_ms, int64_t now_ms)
@@ -158,9 +171,9 @@ deliveries_finish(struct deliveries *d, const struct delivery_key *keys, const b
         if (m == NULL || m->until_s != MEMO_PINNED)
             continue;
         if (is_delivered && window_ms > 0)
-            (void)memo_put(d->table, m->key, now_s + policy_duration_s(window_ms), 0);
+            (void)memo_put(d->table, m->key, now_s + policy_duration_s(window_ms), DELIVERY_DONE);
         else
-            memo_drop(d->table, m);
+            drop(d, m, DELIVERY_RELEASED);
         wake_waiters(d, keys[i].hash);
     }
     memo_unlock(d->table);
@@ -172,8 +185,53 @@ deliveries_confirm(struct deliveries *d, const struct delivery_key *keys, size_t
     memo_lock(d->table);
     for (size_t i = 0; i < n; i++) {
         struct memo *m = memo_find(d->table, keys[i].hash, 0);
-        if (m != NULL && m->until_s != MEMO_PINNED)
-            memo_drop(d->table, m);
+        if (m != NULL && !is_at_work(m))
+            drop(d, m, DELIVERY_DONE);
+    }
+    memo_unlock(d->table);
+}
+
+void
+deliveries_learn(struct deliveries *d, struct hash128 key, enum delivery_fact fact,
+                 uint32_t until_s)
+{
+    struct memo *m;
+
+    memo_lock(d->table);
+    m = memo_find(d->table, key, 0);
+    /* What happens here, or did and is not told yet, comes after that. */
+    if (m == NULL || (m->until_s != MEMO_PINNED && m->unsent != MEMO_CHANGED)) {
+        if (until_s != 0)
+            m = memo_learn(d->table, key, until_s, fact);
+        else if (m != NULL)
+            memo_unlearn(d->table, m);
+        if (m != NULL) {
+            m->unsent = MEMO_SENT;
+            m->is_told = true;
+        }
+        if (until_s == 0 || fact != DELIVERY_ELSEWHERE)
+            wake_waiters(d, key);
+    }
+    memo_unlock(d->table);
+}
+
+void
+deliveries_tick(struct deliveries *d, int64_t now_ms)
+{
+    uint32_t now_s = policy_seconds_of(now_ms);
+    struct waiter **link = &d->waiters;
+
+    memo_lock(d->table);
+    while (*link != NULL) {
+        struct waiter *w = *link;
+        const struct memo *m = memo_find(d->table, w->key, now_s);
+        if (m != NULL && is_at_work(m)) {
+            link = &w->next;
+            continue;
+        }
+        *link = w->next;
+        w->wake(w->arg, w->ticket);
+        free(w);
     }
     memo_unlock(d->table);
 }

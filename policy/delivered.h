@@ -57,6 +57,19 @@ void deliveries_cancel(struct deliveries *d, uint64_t ticket);
  * for WINDOW_MS (duplicate_window); else, refused or unknown, a retry delivers. */
 void deliveries_finish(struct deliveries *d, const struct delivery_key *keys, const bool *served,
                        size_t n, bool is_delivered, int64_t window_ms, int64_t now_ms);
+/* Call each second: wakes those who wait for a burst of another Postern that has gone silent. */
+void deliveries_tick(struct deliveries *d, int64_t now_ms);
+
+/* What a fact of deliveries_table is worth: its memo.value. */
+enum delivery_fact {
+    DELIVERY_DONE,
+    DELIVERY_ELSEWHERE, /* another Postern of the fleet is at it, until its time */
+    DELIVERY_RELEASED   /* of a dropped one: the burst failed */
+};
+/* The fleet says that it is so with KEY until UNTIL_S; 0: it is not known any more. */
+void deliveries_learn(struct deliveries *d, struct hash128 key, enum delivery_fact fact,
+                      uint32_t until_s);
+
 /* The client's next command came: it has heard our 250 for these, and will not try again. */
 void deliveries_confirm(struct deliveries *d, const struct delivery_key *keys, size_t n);
 

@@ -8,7 +8,9 @@
 static uint32_t
 hash_of(const struct policy *p, struct span address)
 {
-    return (uint32_t)siphash64(&p->key, address.p, address.n);
+    struct siphash_key key = hash_key_get(&p->key);
+
+    return (uint32_t)siphash64(&key, address.p, address.n);
 }
 
 /* One unknown recipient, as it is counted for a client and for its wide network. */
@@ -70,6 +72,9 @@ hold(const struct question *q, struct ledger_entry *e, enum policy_action action
     time_s <<= begun.repeats;
     begun.until_s = q->now.s + (uint32_t)(time_s < longest_s ? time_s : longest_s);
     ledger_hold(q->p->ledger, e, q->is_null, &begun);
+    /* A trial is this Postern's own affair. */
+    if (!begun.is_monitor)
+        ledger_set_hold_unsent(q->p->ledger, e, q->is_null);
     f->action = action;
     f->until_s = begun.until_s;
     f->is_new = true;
@@ -130,23 +135,31 @@ tell(const struct question *q, const struct network *network, const struct findi
                     q->st->server.monitor);
 }
 
+/* What the counts of E, which is open, say. */
+static struct finding
+weigh(const struct question *q, struct ledger_entry *e, int threshold, bool is_client)
+{
+    struct finding f = {.count = ledger_unknown(e, q->is_null, q->now)};
+    uint32_t served = ledger_served(e, q->now);
+
+    f.ratio = f.count == 0 ? 0 : (double)f.count / (f.count + served);
+    if (q->is_private)
+        f.limited = "private";
+    else if (is_client && policy_is_trusted(q->st, e, q->now))
+        f.limited = "trusted";
+    if (q->is_trap || (f.count >= (uint32_t)threshold && f.ratio >= q->st->harvest.ratio))
+        act(q, e, &f);
+    return f;
+}
+
 static struct finding
 count(const struct question *q, const struct network *network, int threshold, bool is_client)
 {
     struct ledger_entry *e = ledger_open(q->p->ledger, network, true, q->now);
-    struct finding f = {0};
-    uint32_t served;
+    struct finding f;
 
     ledger_note(q->p->ledger, e, &e->unknown[q->is_null], q->hash, q->now);
-    f.count = window_count(&e->unknown[q->is_null], q->now.s, q->now.window_s);
-    served = window_count(&e->served, q->now.s, q->now.window_s);
-    f.ratio = (double)f.count / (f.count + served);
-    if (q->is_private)
-        f.limited = "private";
-    else if (is_client && policy_is_trusted(q->st, e, q->now.s))
-        f.limited = "trusted";
-    if (q->is_trap || (f.count >= (uint32_t)threshold && f.ratio >= q->st->harvest.ratio))
-        act(q, e, &f);
+    f = weigh(q, e, threshold, is_client);
     ledger_close(q->p->ledger, e);
     if (f.is_new)
         tell(q, network, &f);
@@ -173,6 +186,37 @@ judge(const struct question *q, const struct policy_client *c)
         wide.is_held = false;
     }
     return wide;
+}
+
+void
+policy_judge(struct policy *p, const struct settings *st, const struct network *network,
+             int64_t now_ms)
+{
+    bool is_client =
+        network->prefix == (network->base.family == 6 ? st->harvest.prefix6 : st->harvest.prefix4);
+    int threshold = is_client ? st->harvest.threshold : st->harvest.threshold_wide;
+    struct question q = {.p = p,
+                         .st = st,
+                         .now = policy_moment(st, now_ms),
+                         .is_private =
+                             netaddr_is_private(&network->base) && !st->harvest.block_private};
+    enum policy_action action = configured(st);
+
+    /* What lasts no longer than a session begins in one. */
+    if (!st->harvest.enabled || threshold == 0 || q.is_private ||
+        (action != POLICY_ACTION_BLOCK && action != POLICY_ACTION_BLIND))
+        return;
+    for (int is_null = 0; is_null < 2; is_null++) {
+        struct ledger_entry *e = ledger_open(p->ledger, network, false, q.now);
+        struct finding f;
+        if (e == NULL)
+            return;
+        q.is_null = is_null == 1;
+        f = weigh(&q, e, threshold, is_client);
+        ledger_close(p->ledger, e);
+        if (f.is_new && f.is_held)
+            tell(&q, network, &f);
+    }
 }
 
 static void

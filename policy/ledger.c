@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "policy/memo.h"
+
 #define SHARDS        64u
 #define SHARD_BYTES   (4u << 20) /* of windows' arrays */
 #define SAMPLE        8u         /* neighbours of which the weakest goes */
@@ -20,6 +22,7 @@ struct shard {
     uint32_t used;              /* slots ever in use are below this */
     uint32_t free;              /* chain of slots that were given back */
     uint32_t dirty;             /* chain of slots to be saved */
+    uint32_t unsent;            /* chain of slots to be sent */
     uint32_t hand;              /* where the next sample begins */
     uint32_t swept;             /* where the next sweep begins */
     uint32_t next_end_s;        /* no hold ends before; 0: none is on */
@@ -30,6 +33,7 @@ struct ledger {
     struct siphash_key key;
     uint32_t slots; /* of a shard; a power of two */
     struct shard *shards;
+    _Atomic bool is_shared;
     _Atomic uint32_t count;
     _Atomic uint32_t holds;
     _Atomic uint32_t held[2][129]; /* holds by family (4, 6) and prefix */
@@ -137,6 +141,16 @@ mark_dirty(struct shard *s, struct ledger_entry *e)
     e->is_dirty = true;
     e->dirty_next = s->dirty;
     s->dirty = (uint32_t)(e - s->slots) + 1;
+}
+
+static void
+mark_unsent(const struct ledger *l, struct shard *s, struct ledger_entry *e)
+{
+    if (e->share.is_unsent || !ledger_is_shared(l))
+        return;
+    e->share.is_unsent = true;
+    e->share.next = s->unsent;
+    s->unsent = (uint32_t)(e - s->slots) + 1;
 }
 
 static void
@@ -249,11 +263,12 @@ ledger_open(struct ledger *l, const struct network *network, bool make, struct l
         return NULL;
     }
     e = take_slot(l, s, now);
-    /* Its place in the dirty chain outlives what was in the slot before. */
+    /* Its place in the chains outlives what was in the slot before. */
     *e = (struct ledger_entry){.network = *network,
                                .is_used = true,
                                .is_dirty = e->is_dirty,
                                .dirty_next = e->dirty_next,
+                               .share = {.is_unsent = e->share.is_unsent, .next = e->share.next},
                                .touched_s = now.s,
                                .next = *chain};
     *chain = (uint32_t)(e - s->slots) + 1;
@@ -287,6 +302,7 @@ ledger_note(struct ledger *l, struct ledger_entry *e, struct window *w, uint32_t
     s->bytes += window_bytes(w) - before;
     e->touched_s = higher(e->touched_s, now.s);
     mark_dirty(s, e);
+    mark_unsent(l, s, e);
 }
 
 void
@@ -304,11 +320,28 @@ ledger_hold(struct ledger *l, struct ledger_entry *e, bool is_null, const struct
 }
 
 void
+ledger_prune(struct ledger *l, struct ledger_entry *e, uint32_t until_s, bool all)
+{
+    struct shard *s = shard_of_entry(l, e);
+
+    s->bytes -= windows_bytes(e);
+    window_forget(&e->unknown[0], until_s);
+    window_forget(&e->unknown[1], until_s);
+    if (all)
+        window_forget(&e->served, until_s);
+    s->bytes += windows_bytes(e);
+    if (e->share.heard_s <= until_s)
+        e->share.heard_s = 0;
+    mark_dirty(s, e);
+}
+
+void
 ledger_clear(struct ledger *l, struct ledger_entry *e)
 {
     static const struct ledger_hold none;
 
     clear_windows(shard_of_entry(l, e), e);
+    e->share.heard_s = 0;
     ledger_hold(l, e, false, &none);
     ledger_hold(l, e, true, &none);
 }
@@ -445,6 +478,91 @@ ledger_mark_all_dirty(struct ledger *l)
     ledger_walk(l, visit_dirty, l);
 }
 
+void
+ledger_share(struct ledger *l, bool is_shared)
+{
+    atomic_store(&l->is_shared, is_shared);
+}
+
+bool
+ledger_is_shared(const struct ledger *l)
+{
+    return atomic_load_explicit(&l->is_shared, memory_order_relaxed);
+}
+
+void
+ledger_set_unsent(struct ledger *l, struct ledger_entry *e)
+{
+    mark_unsent(l, shard_of_entry(l, e), e);
+}
+
+void
+ledger_set_hold_unsent(struct ledger *l, struct ledger_entry *e, bool is_null)
+{
+    if (!ledger_is_shared(l))
+        return;
+    e->share.hold[is_null] = MEMO_CHANGED;
+    ledger_set_unsent(l, e);
+}
+
+size_t
+ledger_walk_unsent(struct ledger *l, size_t max, ledger_visit_fn *visit, void *arg)
+{
+    size_t n = 0;
+
+    for (uint32_t i = 0; i < SHARDS && n < max; i++) {
+        struct shard *s = &l->shards[i];
+        pthread_mutex_lock(&s->mutex);
+        while (s->unsent != 0 && n < max) {
+            struct ledger_entry *e = &s->slots[s->unsent - 1];
+            s->unsent = e->share.next;
+            e->share.is_unsent = false;
+            if (e->is_used) {
+                visit(arg, e);
+                n++;
+            }
+        }
+        pthread_mutex_unlock(&s->mutex);
+    }
+    return n;
+}
+
+static uint32_t
+counted(const struct ledger_entry *e, const struct window *w, uint16_t heard, struct ledger_now now,
+        uint32_t length_s)
+{
+    uint32_t own = window_count(w, now.s, length_s);
+    bool is_fresh = e->share.heard_s != 0 && elapsed_s(now.s, e->share.heard_s) < now.window_s;
+
+    return is_fresh ? higher(own, heard) : own;
+}
+
+uint32_t
+ledger_unknown(const struct ledger_entry *e, bool is_null, struct ledger_now now)
+{
+    return counted(e, &e->unknown[is_null], e->share.unknown[is_null], now, now.window_s);
+}
+
+uint32_t
+ledger_served(const struct ledger_entry *e, struct ledger_now now)
+{
+    return counted(e, &e->served, e->share.served, now, now.window_s);
+}
+
+uint32_t
+ledger_served_week(const struct ledger_entry *e, struct ledger_now now)
+{
+    return counted(e, &e->served, e->share.served_week, now, LEDGER_SERVED_KEEP_S);
+}
+
+/* Nobody is to be told anything that matters more than memory. */
+static bool
+is_told(const struct ledger_entry *e)
+{
+    return !e->share.is_unsent || (e->share.hold[0] == MEMO_SENT && e->share.hold[1] == MEMO_SENT &&
+                                   e->share.cleared_s == 0);
+}
+
 static void
 sweep_entry(struct ledger *l, struct shard *s, struct ledger_entry *e, struct ledger_now now)
 {
@@ -454,7 +572,8 @@ sweep_entry(struct ledger *l, struct shard *s, struct ledger_entry *e, struct le
     window_prune(&e->served, now.s, LEDGER_SERVED_KEEP_S);
     s->bytes += windows_bytes(e);
     /* What is still to be saved stays: an unblocked network must not come back from the disk. */
-    if (strength(e, now) == 0 && !e->is_dirty && !e->hold[0].is_on && !e->hold[1].is_on)
+    if (strength(e, now) == 0 && !e->is_dirty && is_told(e) && !e->hold[0].is_on &&
+        !e->hold[1].is_on)
         remove_entry(l, s, e);
 }
 

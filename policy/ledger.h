@@ -14,8 +14,8 @@
  *
  * The table is bounded, in entries and in octets.  When it is full, the weakest of eight neighbours
  * makes room: the one with the lowest count, a block last.  So one who owns many networks pushes
- * out his own ones.  At worst (a million networks that each ask for many addresses) it takes 350
- * MB; an entry alone takes about 100 octets, and memory is touched only as it is used.
+ * out his own ones.  At worst (a million networks that each ask for many addresses) it takes 400
+ * MB; an entry alone takes about 140 octets, and memory is touched only as it is used.
  *
  * Seconds are policy's own (policy.c): monotonic, never 0. */
 
@@ -36,6 +36,18 @@ struct ledger_hold {
     bool is_monitor : 1;
 };
 
+/* What ledger_redis.c keeps account of.  A hold has an enum memo_unsent. */
+struct ledger_share {
+    uint32_t next;      /* among the entries that are to be sent: slot, plus one */
+    uint32_t sent_s;    /* sightings since are to be sent */
+    uint32_t cleared_s; /* the fleet is to forget those up to here; 0: none */
+    uint32_t heard_s;   /* when the fleet's counts were heard; 0: never */
+    uint16_t unknown[2], served, served_week; /* they */
+    uint8_t hold[2];
+    bool is_unsent;
+    bool is_network_cleared; /* the networks inside are cleared, too */
+};
+
 struct ledger_entry {
     struct network network;
     bool is_used, is_dirty;
@@ -44,6 +56,7 @@ struct ledger_entry {
     struct ledger_hold hold[2]; /* [1]: under the null sender only */
     struct window unknown[2];   /* the same */
     struct window served;
+    struct ledger_share share;
 };
 
 /* The moment, and how long an unknown recipient counts. */
@@ -69,6 +82,8 @@ void ledger_note(struct ledger *l, struct ledger_entry *e, struct window *w, uin
                  struct ledger_now now);
 void ledger_hold(struct ledger *l, struct ledger_entry *e, bool is_null,
                  const struct ledger_hold *hold);
+/* Forget what E was seen with up to UNTIL_S: unknown recipients, and with ALL also those served. */
+void ledger_prune(struct ledger *l, struct ledger_entry *e, uint32_t until_s, bool all);
 /* Nothing was ever counted or blocked. */
 void ledger_clear(struct ledger *l, struct ledger_entry *e);
 /* Read what was saved: N sightings, the oldest first. */
@@ -91,6 +106,22 @@ size_t ledger_walk_dirty(struct ledger *l, size_t max, ledger_visit_fn *visit, v
 void ledger_mark_all_dirty(struct ledger *l);
 /* Free what no longer counts; all of the table is looked through in about 300 calls. */
 void ledger_sweep(struct ledger *l, struct ledger_now now);
+
+/* Distinct values within the window; over the last seven days.  What the fleet counts, where that
+ * is more. */
+uint32_t ledger_unknown(const struct ledger_entry *e, bool is_null, struct ledger_now now);
+uint32_t ledger_served(const struct ledger_entry *e, struct ledger_now now);
+uint32_t ledger_served_week(const struct ledger_entry *e, struct ledger_now now);
+
+/* From now on keep account of what the fleet is to be told, or no more. */
+void ledger_share(struct ledger *l, bool is_shared);
+bool ledger_is_shared(const struct ledger *l);
+/* The fleet is to be told E, which is open (anew). */
+void ledger_set_unsent(struct ledger *l, struct ledger_entry *e);
+/* The same of a hold, which is newer than what the fleet says. */
+void ledger_set_hold_unsent(struct ledger *l, struct ledger_entry *e, bool is_null);
+/* As ledger_walk, for at most MAX entries that the fleet is to be told; returns how many. */
+size_t ledger_walk_unsent(struct ledger *l, size_t max, ledger_visit_fn *visit, void *arg);
 
 uint32_t ledger_count(const struct ledger *l);
 uint32_t ledger_hold_count(const struct ledger *l);

@@ -4,14 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "policy/hash_key.h"
+
 #define WAYS 8u
 
 struct memo_table {
     pthread_mutex_t mutex;
-    struct siphash_key key;
+    struct hash_key key;
     struct memo *places;
-    size_t rows; /* a power of two */
-    bool is_dirty;
+    size_t rows;     /* a power of two */
+    uint32_t unsent; /* chain of places: place, plus one */
+    bool is_dirty, is_shared;
 };
 
 struct memo_table *
@@ -21,7 +24,7 @@ memo_new(const struct siphash_key *key, size_t n)
 
     if (t == NULL)
         return NULL;
-    t->key = *key;
+    hash_key_set(&t->key, key);
     t->rows = 1;
     while (t->rows * WAYS < n)
         t->rows *= 2;
@@ -66,12 +69,13 @@ memo_key(const struct memo_table *t, uint64_t kind, struct span a, struct span b
         struct hash128 a, b;
         uint8_t digest[32];
     } whole = {.kind = kind};
+    struct siphash_key secret = hash_key_get(&t->key);
 
-    whole.a = siphash128(&t->key, a.p, a.n);
-    whole.b = siphash128(&t->key, b.p, b.n);
+    whole.a = siphash128(&secret, a.p, a.n);
+    whole.b = siphash128(&secret, b.p, b.n);
     if (digest != NULL)
         memcpy(whole.digest, digest, sizeof whole.digest);
-    return siphash128(&t->key, &whole, sizeof whole);
+    return siphash128(&secret, &whole, sizeof whole);
 }
 
 static struct memo *
@@ -99,8 +103,21 @@ memo_find(struct memo_table *t, struct hash128 key, uint32_t now_s)
     return m != NULL && m->until_s > now_s ? m : NULL;
 }
 
+void
+memo_set_unsent(struct memo_table *t, struct memo *m, enum memo_unsent unsent)
+{
+    if (!t->is_shared)
+        return;
+    m->unsent = (uint8_t)unsent & 3u;
+    if (m->is_unsent)
+        return;
+    m->is_unsent = true;
+    m->unsent_next = t->unsent;
+    t->unsent = (uint32_t)(m - t->places) + 1;
+}
+
 struct memo *
-memo_put(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t value)
+memo_learn(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t value)
 {
     struct memo *m = place_of(t, key), *row = row_of(t, key);
 
@@ -111,7 +128,8 @@ memo_put(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t va
                 m = &row[i];
         if (m->until_s == MEMO_PINNED)
             return NULL;
-        *m = (struct memo){.key = key};
+        /* Its place in the chain outlives what was there before. */
+        *m = (struct memo){.key = key, .is_unsent = m->is_unsent, .unsent_next = m->unsent_next};
     }
     m->until_s = until_s;
     m->value = value;
@@ -120,13 +138,80 @@ memo_put(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t va
     return m;
 }
 
+struct memo *
+memo_put(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t value)
+{
+    struct memo *m = memo_learn(t, key, until_s, value);
+
+    if (m != NULL)
+        memo_set_unsent(t, m, MEMO_CHANGED);
+    return m;
+}
+
 void
-memo_drop(struct memo_table *t, struct memo *m)
+memo_unlearn(struct memo_table *t, struct memo *m)
 {
     /* What the disk has is over at once, and its place free when the disk knows. */
     m->until_s = m->is_saved ? 1 : 0;
+    m->unsent = MEMO_SENT;
     m->is_dirty = m->is_saved;
     t->is_dirty = t->is_dirty || m->is_saved;
+}
+
+void
+memo_drop(struct memo_table *t, struct memo *m)
+{
+    bool is_told = t->is_shared && m->is_told;
+
+    memo_unlearn(t, m);
+    if (!is_told)
+        return;
+    m->until_s = 1;
+    memo_set_unsent(t, m, MEMO_CHANGED);
+}
+
+void
+memo_release(struct memo *m)
+{
+    if (m->until_s == 1 && !m->is_dirty && !m->is_saved && m->unsent == MEMO_SENT)
+        m->until_s = 0;
+}
+
+void
+memo_rekey(struct memo_table *t, const struct siphash_key *key)
+{
+    memo_lock(t);
+    hash_key_set(&t->key, key);
+    for (size_t i = 0; i < t->rows * WAYS; i++)
+        if (t->places[i].until_s != 0 && t->places[i].until_s != MEMO_PINNED)
+            memo_unlearn(t, &t->places[i]);
+    memo_unlock(t);
+}
+
+void
+memo_share(struct memo_table *t, bool is_shared)
+{
+    memo_lock(t);
+    t->is_shared = is_shared;
+    memo_unlock(t);
+}
+
+size_t
+memo_walk_unsent(struct memo_table *t, size_t max, memo_visit_fn *visit, void *arg)
+{
+    size_t n = 0;
+
+    while (t->unsent != 0 && n < max) {
+        struct memo *m = &t->places[t->unsent - 1];
+        t->unsent = m->unsent_next;
+        m->is_unsent = false;
+        if (m->until_s == 0 || m->unsent == MEMO_SENT)
+            continue;
+        m->unsent = MEMO_SENT;
+        visit(arg, m);
+        n++;
+    }
+    return n;
 }
 
 struct memo *

@@ -15,12 +15,23 @@
 
 #define MEMO_PINNED UINT32_MAX /* as until_s: stays until it is changed, and is not saved */
 
+/* What the fleet has not been told. */
+enum memo_unsent {
+    MEMO_SENT,
+    MEMO_RESTORED, /* it comes from the disk: what the fleet says is newer */
+    MEMO_CHANGED   /* it is newer than what the fleet says */
+};
+
 struct memo {
     struct hash128 key;
-    uint32_t until_s; /* 0: a free place */
+    uint32_t until_s; /* 0: a free place; 1: dropped, which somebody is still to be told */
     uint32_t value;
-    bool is_dirty; /* the disk has something else */
-    bool is_saved; /* the disk has something */
+    uint32_t unsent_next; /* place, plus one */
+    bool is_dirty;        /* the disk has something else */
+    bool is_saved;        /* the disk has something */
+    bool is_told : 1;     /* the fleet may have something */
+    bool is_unsent : 1;   /* in the chain */
+    uint8_t unsent : 2;   /* enum memo_unsent */
 };
 
 struct memo_table;
@@ -39,6 +50,22 @@ struct memo *memo_find(struct memo_table *t, struct hash128 key, uint32_t now_s)
 /* Change what is there, or make it, in place of the weakest.  NULL if all places are pinned. */
 struct memo *memo_put(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t value);
 void memo_drop(struct memo_table *t, struct memo *m);
+/* Hash with another key from now on: what is there is forgotten, but for the pinned. */
+void memo_rekey(struct memo_table *t, const struct siphash_key *key);
+
+/* For ledger_redis.c.  From now on keep account of what the fleet is to be told, or no more. */
+void memo_share(struct memo_table *t, bool is_shared);
+/* Call VISIT for at most MAX facts that the fleet is to be told, which are then taken for told;
+ * returns how many. */
+typedef void memo_visit_fn(void *arg, struct memo *m);
+size_t memo_walk_unsent(struct memo_table *t, size_t max, memo_visit_fn *visit, void *arg);
+/* The fleet is to be told M (anew). */
+void memo_set_unsent(struct memo_table *t, struct memo *m, enum memo_unsent unsent);
+/* As memo_put and memo_drop, of what the fleet said itself. */
+struct memo *memo_learn(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t value);
+void memo_unlearn(struct memo_table *t, struct memo *m);
+/* M, if it was dropped, is a free place once nobody is to be told any more. */
+void memo_release(struct memo *m);
 
 /* Places by number, free ones too; NULL at the end.  IS_DIRTY tells whether any place is. */
 struct memo *memo_at(struct memo_table *t, size_t i);

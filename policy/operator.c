@@ -92,6 +92,7 @@ policy_block(struct policy *p, const struct settings *st, const struct network *
 
     h.until_s = now.s + policy_duration_s(duration_ms == 0 ? st->harvest.block_time : duration_ms);
     ledger_hold(p->ledger, e, false, &h);
+    ledger_set_hold_unsent(p->ledger, e, false);
     ledger_close(p->ledger, e);
     event_block(true, network, policy_wall_of(p, h.until_s), policy_by_text(POLICY_BY_CONTROL),
                 false, false);
@@ -118,7 +119,30 @@ lift(void *arg, struct ledger_entry *e)
                     policy_by_text(POLICY_BY_CONTROL), is_null == 1, e->hold[is_null].is_monitor);
         l->n++;
     }
+    for (int is_null = 0; is_null < 2; is_null++)
+        if (e->hold[is_null].until_s != 0)
+            ledger_set_hold_unsent(l->p->ledger, e, is_null == 1);
     ledger_clear(l->p->ledger, e);
+    if (ledger_is_shared(l->p->ledger)) {
+        e->share.cleared_s = l->now_s;
+        ledger_set_unsent(l->p->ledger, e);
+    }
+}
+
+/* The others of the fleet count in networks inside this one that are not known here. */
+static void
+share_lift(struct policy *p, const struct network *network, uint32_t now_s)
+{
+    struct ledger_now now = {.s = now_s, .window_s = 1};
+    struct ledger_entry *e;
+
+    if (!ledger_is_shared(p->ledger))
+        return;
+    e = ledger_open(p->ledger, network, true, now);
+    e->share.cleared_s = now_s;
+    e->share.is_network_cleared = true;
+    ledger_set_unsent(p->ledger, e);
+    ledger_close(p->ledger, e);
 }
 
 size_t
@@ -127,6 +151,7 @@ policy_unblock(struct policy *p, const struct network *network, int64_t now_ms)
     struct lifting l = {.p = p, .network = network, .now_s = policy_seconds_of(now_ms)};
 
     ledger_walk(p->ledger, lift, &l);
+    share_lift(p, network, l.now_s);
     return l.n;
 }
 
@@ -141,7 +166,7 @@ static void
 rank(void *arg, struct ledger_entry *e)
 {
     struct ranking *r = arg;
-    uint32_t count = window_count(&e->unknown[0], r->now.s, r->now.window_s);
+    uint32_t count = ledger_unknown(e, false, r->now);
     size_t i;
 
     if (count == 0 || (r->n == r->capacity && r->v[r->n - 1].count >= count))
@@ -150,10 +175,9 @@ rank(void *arg, struct ledger_entry *e)
         r->n++;
     for (i = r->n - 1; i > 0 && r->v[i - 1].count < count; i--)
         r->v[i] = r->v[i - 1];
-    r->v[i] = (struct policy_suspect){
-        .network = e->network,
-        .count = count,
-        .ratio = (double)count / (count + window_count(&e->served, r->now.s, r->now.window_s))};
+    r->v[i] = (struct policy_suspect){.network = e->network,
+                                      .count = count,
+                                      .ratio = (double)count / (count + ledger_served(e, r->now))};
     if (policy_is_in_force(&e->hold[0], r->now.s)) {
         r->v[i].until_s = policy_wall_of(r->p, e->hold[0].until_s);
         r->v[i].action = (enum policy_action)e->hold[0].action;

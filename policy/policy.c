@@ -1,11 +1,13 @@
 #include "policy/policy_private.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "conf/settings.h"
 #include "policy/delivered.h"
 #include "policy/event.h"
+#include "policy/ledger_redis.h"
 #include "policy/mark.h"
 #include "policy/state.h"
 
@@ -87,22 +89,60 @@ view_of(struct policy *p, const struct settings *st, int64_t now_ms)
                                .now = policy_moment(st, now_ms)};
 }
 
+/* Blocks whose time is over, and at a reload those of a monitor that was switched off. */
+
+struct ending {
+    struct policy *p;
+    uint32_t now_s;
+    bool is_monitor_over;
+};
+
+static void
+end_holds(void *arg, struct ledger_entry *e)
+{
+    const struct ending *ending = arg;
+
+    for (int is_null = 0; is_null < 2; is_null++) {
+        struct ledger_hold h = e->hold[is_null];
+        bool is_over = h.until_s <= ending->now_s;
+        if (!h.is_on || !(is_over || (ending->is_monitor_over && h.is_monitor)))
+            continue;
+        event_block(false, &e->network,
+                    policy_wall_of(ending->p, is_over ? h.until_s : ending->now_s), BY_EXPIRY,
+                    is_null == 1, h.is_monitor);
+        h.is_on = false;
+        /* What was not given is no repetition either. */
+        if (h.is_monitor && ending->is_monitor_over)
+            h = (struct ledger_hold){0};
+        ledger_hold(ending->p->ledger, e, is_null == 1, &h);
+    }
+}
+
+/* Blocks that a monitor left behind. */
+static void
+end_monitor(struct policy *p, const struct settings *st, int64_t now_ms)
+{
+    struct ending ending = {p, policy_seconds_of(now_ms), !st->server.monitor};
+
+    ledger_walk(p->ledger, end_holds, &ending);
+}
+
 /* The key comes from the state, so that is opened first and read last. */
 static int
 set_up(struct policy *p, const struct settings *st, int64_t now_ms, struct err *e)
 {
-    struct siphash_key table_key = siphash_key_random();
+    struct siphash_key table_key = siphash_key_random(), key = siphash_key_random();
     struct state_view view;
 
-    p->key = siphash_key_random();
     if (st->server.state_dir != NULL) {
-        p->state = state_open(st->server.state_dir, &p->key, e);
+        p->state = state_open(st->server.state_dir, &key, e);
         if (p->state == NULL)
             return -1;
     }
+    hash_key_set(&p->key, &key);
     p->ledger = ledger_new(&table_key, LEDGER_CAPACITY);
-    p->marks = marks_new(&p->key);
-    p->deliveries = deliveries_new(&p->key);
+    p->marks = marks_new(&key);
+    p->deliveries = deliveries_new(&key);
     if (p->ledger == NULL || p->marks == NULL || p->deliveries == NULL)
         return err_set(e, ERR_SYSTEM, "out of memory");
     if (p->state == NULL)
@@ -114,6 +154,7 @@ set_up(struct policy *p, const struct settings *st, int64_t now_ms, struct err *
 static void
 take_down(struct policy **p)
 {
+    ledger_redis_free(&(*p)->redis);
     deliveries_free(&(*p)->deliveries);
     marks_free(&(*p)->marks);
     ledger_free(&(*p)->ledger);
@@ -136,8 +177,7 @@ policy_new(const struct settings *st, int64_t now_ms, int64_t wall_s, struct err
         take_down(&p);
         return NULL;
     }
-    /* Blocks that a monitor left behind. */
-    policy_reload(p, st, now_ms);
+    end_monitor(p, st, now_ms);
     return p;
 }
 
@@ -185,41 +225,55 @@ policy_deliveries(struct policy *p)
     return p->deliveries;
 }
 
-/* Blocks whose time is over, and at a reload those of a monitor that was switched off. */
-
-struct ending {
-    struct policy *p;
-    uint32_t now_s;
-    bool is_monitor_over;
-};
-
-static void
-end_holds(void *arg, struct ledger_entry *e)
+void
+policy_reload(struct policy *p, struct settings *st, int64_t now_ms)
 {
-    const struct ending *ending = arg;
-
-    for (int is_null = 0; is_null < 2; is_null++) {
-        struct ledger_hold h = e->hold[is_null];
-        bool is_over = h.until_s <= ending->now_s;
-        if (!h.is_on || !(is_over || (ending->is_monitor_over && h.is_monitor)))
-            continue;
-        event_block(false, &e->network,
-                    policy_wall_of(ending->p, is_over ? h.until_s : ending->now_s), BY_EXPIRY,
-                    is_null == 1, h.is_monitor);
-        h.is_on = false;
-        /* What was not given is no repetition either. */
-        if (h.is_monitor && ending->is_monitor_over)
-            h = (struct ledger_hold){0};
-        ledger_hold(ending->p->ledger, e, is_null == 1, &h);
-    }
+    end_monitor(p, st, now_ms);
+    if (p->base != NULL)
+        ledger_redis_update(&p->redis, p, st, p->base);
 }
 
 void
-policy_reload(struct policy *p, const struct settings *st, int64_t now_ms)
+policy_attach(struct policy *p, struct settings *st, struct event_base *base)
 {
-    struct ending ending = {p, policy_seconds_of(now_ms), !st->server.monitor};
+    p->base = base;
+    ledger_redis_update(&p->redis, p, st, base);
+}
 
-    ledger_walk(p->ledger, end_holds, &ending);
+bool
+policy_ledger_up(const struct policy *p)
+{
+    return ledger_redis_is_up(p->redis);
+}
+
+struct rekeying {
+    struct policy *p;
+    uint32_t now_s;
+};
+
+/* An address would count twice, by either hash.  What was served may: it speaks for the client. */
+static void
+forget_unknown(void *arg, struct ledger_entry *e)
+{
+    const struct rekeying *r = arg;
+
+    ledger_prune(r->p->ledger, e, r->now_s, false);
+}
+
+void
+policy_rekey(struct policy *p, const struct siphash_key *key, uint32_t now_s)
+{
+    struct siphash_key own = hash_key_get(&p->key);
+    struct rekeying r = {p, now_s};
+
+    if (memcmp(&own, key, sizeof own) == 0)
+        return;
+    hash_key_set(&p->key, key);
+    memo_rekey(marks_table(p->marks), key);
+    memo_rekey(deliveries_table(p->deliveries), key);
+    ledger_walk(p->ledger, forget_unknown, &r);
+    if (p->state != NULL)
+        state_set_key(p->state, key);
 }
 
 void
@@ -231,6 +285,7 @@ policy_tick(struct policy *p, const struct settings *st, int64_t now_ms, int64_t
     follow_wall(p, now_ms, wall_s);
     ledger_walk_ended(p->ledger, now.s, end_holds, &ending);
     ledger_sweep(p->ledger, now);
+    deliveries_tick(p->deliveries, now_ms);
 }
 
 struct policy_counts

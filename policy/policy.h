@@ -10,9 +10,9 @@
 #include "base/span.h"
 
 /* The harvest defence: the facade of policy/ for what is counted and remembered about clients.  It
- * knows neither SMTP nor libevent.  (Beside it stand the pure headers decide.h, acl.h,
- * remote_domain.h and status_code.h, and mark.h and delivered.h for what is remembered about
- * messages.)
+ * knows no SMTP, and of libevent only where a fleet shares it.  (Beside it stand the pure headers
+ * decide.h, acl.h, remote_domain.h and status_code.h, and mark.h and delivered.h for what is
+ * remembered about messages.)
  *
  * `struct policy` is shared by all threads.  Its locks are sharded and held for some hundred
  * nanoseconds; nothing here waits for a disk or a network, but policy_new, policy_save and
@@ -56,7 +56,16 @@ const char *policy_by_text(enum policy_by by);
  * NULL with E set if memory is out or the state cannot be kept at all. */
 struct policy *policy_new(const struct settings *st, int64_t now_ms, int64_t wall_s, struct err *e);
 /* After a reload: ends blocks that were made under monitor when it is off now. */
-void policy_reload(struct policy *p, const struct settings *st, int64_t now_ms);
+void policy_reload(struct policy *p, struct settings *st, int64_t now_ms);
+/* With `ledger = redis` share counts, blocks, marks and deliveries with a fleet from now on, over
+ * BASE, on whose thread this, policy_reload, policy_tick and policy_free are called then.  Nothing
+ * here or in a session ever waits for Redis: whether it answers is said in the log (event=ledger)
+ * and by policy_ledger_up.  Takes references to ST. */
+struct event_base;
+void policy_attach(struct policy *p, struct settings *st, struct event_base *base);
+/* The ledger is shared as ST of the last policy_attach or policy_reload asks, or kept for this
+ * Postern alone as it asks. */
+bool policy_ledger_up(const struct policy *p);
 /* Saves.  No other thread may use P any more.  Clears *P; NULL is fine. */
 void policy_free(struct policy **p, const struct settings *st, int64_t now_ms, int64_t wall_s);
 

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/siphash.h"
+#include "policy/hash_key.h"
 #include "policy/ledger.h"
 #include "policy/policy.h"
 
@@ -13,11 +13,13 @@
  */
 
 struct policy {
-    struct siphash_key key; /* of addresses */
+    struct hash_key key; /* of addresses */
     struct ledger *ledger;
     struct marks *marks;
     struct deliveries *deliveries;
     struct state *state;         /* NULL: nothing outlives the process */
+    struct ledger_redis *redis;  /* NULL: not of a fleet, or not yet */
+    struct event_base *base;     /* of policy_attach */
     _Atomic int64_t wall_offset; /* wall clock minus policy's seconds */
 };
 
@@ -31,7 +33,14 @@ int64_t policy_wall_of(const struct policy *p, uint32_t s);
 /* The defence is on, and not off for C. */
 bool policy_is_counted(const struct settings *st, const struct policy_client *c);
 /* trusted_recipients, by a client's open entry. */
-bool policy_is_trusted(const struct settings *st, const struct ledger_entry *e, uint32_t now_s);
+bool policy_is_trusted(const struct settings *st, const struct ledger_entry *e,
+                       struct ledger_now now);
+/* The fleet's counts of NETWORK have come: begin the block that they ask for. */
+void policy_judge(struct policy *p, const struct settings *st, const struct network *network,
+                  int64_t now_ms);
+/* The fleet hashes with KEY: so does this Postern from now on.  What it counted and marked before
+ * is forgotten, blocks are not. */
+void policy_rekey(struct policy *p, const struct siphash_key *key, uint32_t now_s);
 bool policy_is_in_force(const struct ledger_hold *h, uint32_t now_s);
 
 #endif

@@ -29,6 +29,7 @@ struct state {
     MDB_dbi db[DB_COUNT];
     struct siphash_key key;
     bool has_key;         /* it is in use */
+    bool is_key_new;      /* the file has another */
     struct network swept; /* where the search for rows without an entry goes on */
 };
 
@@ -68,11 +69,20 @@ check_length(MDB_env *env, const char *path)
                : 0;
 }
 
+static char version_name[] = "version", key_name[] = "key";
+
+static int
+put_key(struct state *s, MDB_txn *txn)
+{
+    MDB_val name = {sizeof key_name, key_name}, value = {sizeof s->key, &s->key};
+
+    return mdb_put(txn, s->db[DB_META], &name, &value, 0);
+}
+
 /* The version, and the key of the hashes: without it nothing here can be read. */
 static int
 open_meta(struct state *s, MDB_txn *txn)
 {
-    static char version_name[] = "version", key_name[] = "key";
     MDB_val version_key = {sizeof version_name, version_name},
             key_key = {sizeof key_name, key_name};
     uint32_t version = VERSION;
@@ -84,8 +94,7 @@ open_meta(struct state *s, MDB_txn *txn)
             s->key = siphash_key_random();
         value = (MDB_val){sizeof version, &version};
         rc = mdb_put(txn, s->db[DB_META], &version_key, &value, 0);
-        value = (MDB_val){sizeof s->key, &s->key};
-        return rc != 0 ? rc : mdb_put(txn, s->db[DB_META], &key_key, &value, 0);
+        return rc != 0 ? rc : put_key(s, txn);
     }
     if (rc != 0)
         return rc;
@@ -192,6 +201,13 @@ state_open(const char *dir, struct siphash_key *key, struct err *e)
 }
 
 void
+state_set_key(struct state *s, const struct siphash_key *key)
+{
+    s->key = *key;
+    s->is_key_new = true;
+}
+
+void
 state_close(struct state **s)
 {
     if (*s == NULL)
@@ -244,7 +260,7 @@ mark_all_dirty(struct memo_table *t)
     memo_lock(t);
     for (size_t i = 0; (m = memo_at(t, i)) != NULL; i++)
         if (m->until_s != 0 && m->until_s != MEMO_PINNED)
-            (void)memo_put(t, m->key, m->until_s, m->value);
+            (void)memo_learn(t, m->key, m->until_s, m->value);
     memo_unlock(t);
 }
 
@@ -399,7 +415,7 @@ put_facts(const struct state *s, MDB_txn *txn, int db, struct memo_table *t,
             changed[n++].is_saved = is_kept;
             m->is_dirty = false;
             m->is_saved = is_kept;
-            if (m->until_s <= v->now.s)
+            if (m->until_s <= v->now.s && m->unsent == MEMO_SENT)
                 m->until_s = 0;
         }
         memo_unlock(t);
@@ -449,9 +465,15 @@ save(struct state *s, const struct state_view *v, struct batch *b, size_t n, boo
         rc = put_facts(s, txn, DB_DELIVERIES, v->deliveries, v);
     if (rc == 0)
         rc = sweep_rows(s, txn, v, written);
+    if (rc == 0 && s->is_key_new)
+        rc = put_key(s, txn);
+    if (rc != 0) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    rc = mdb_txn_commit(txn);
     if (rc == 0)
-        return mdb_txn_commit(txn);
-    mdb_txn_abort(txn);
+        s->is_key_new = false;
     return rc;
 }
 
@@ -473,7 +495,7 @@ state_save(struct state *s, const struct state_view *v, bool is_last, struct err
     size_t n = ledger_walk_dirty(v->ledger, BATCH, gather, &b);
     int rc = 0;
 
-    if (n > 0 || has_changed(v->marks) || has_changed(v->deliveries))
+    if (n > 0 || s->is_key_new || has_changed(v->marks) || has_changed(v->deliveries))
         rc = save(s, v, &b, n, is_last);
     free(b.octets);
     if (rc == 0)

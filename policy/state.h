@@ -28,6 +28,8 @@ struct state_view {
  * in a fresh file. */
 struct state *state_open(const char *dir, struct siphash_key *key, struct err *e);
 void state_close(struct state **s);
+/* Keep another key, with the next save. */
+void state_set_key(struct state *s, const struct siphash_key *key);
 /* Into empty tables.  What is over is left out.  -1 with E set when no file can be had. */
 int state_load(struct state *s, const struct state_view *v, struct err *e);
 /* What changed since the last call, in one transaction on disk; nothing, if nothing did.  So that

@@ -225,6 +225,17 @@ window_prune(struct window *w, uint32_t now_s, uint32_t keep_s)
 }
 
 void
+window_forget(struct window *w, uint32_t until_s)
+{
+    uint16_t n = stale(sightings(w), w->n, until_s + 1, 1);
+
+    if (n > 0 && n == w->n)
+        window_clear(w); /* its sketch too */
+    else
+        drop(w, 0, n);
+}
+
+void
 window_clear(struct window *w)
 {
     if (w->capacity != 0)

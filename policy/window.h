@@ -48,6 +48,8 @@ void window_note(struct window *w, uint32_t hash, uint32_t now_s, uint32_t keep_
 uint32_t window_count(const struct window *w, uint32_t now_s, uint32_t length_s);
 /* Drop what was unseen for KEEP_S, and the memory that is no longer needed. */
 void window_prune(struct window *w, uint32_t now_s, uint32_t keep_s);
+/* Drop what was seen last at UNTIL_S or before. */
+void window_forget(struct window *w, uint32_t until_s);
 void window_clear(struct window *w);
 /* Octets allocated now. */
 size_t window_bytes(const struct window *w);

@@ -125,7 +125,7 @@ def test_what_one_served_speaks_for_the_client_at_the_other(redis, member):
     harvest(other, 4, 5)  # 5 of 9
     counted(server, 5)
     assert not other.events("harvest")
-    harvest(other, 6)  # 6 of 10
+    assert rcpt(session(other), "x6") in (UNKNOWN, CLOSED)  # 6 of 10
     other.wait_log("block", client=PEER)
 
 
@@ -317,8 +317,8 @@ def test_every_key_has_the_prefix_and_runs_out(redis, member):
 
 @pytest.mark.parametrize("over", ["unix", "tcp", "name"])
 def test_password(redis, member, directory, over):
-    server = redis(password="open sesame")
-    path = write(directory, "password", "open sesame\n")
+    server = redis(password="open-sesame")
+    path = write(directory, "password", "open-sesame\n")
     os.chmod(path, 0o600)
     where = {"unix": f"unix:{server.socket_path}", "tcp": f"127.0.0.1:{server.port}",
              "name": f"localhost:{server.port}"}[over]
@@ -329,7 +329,7 @@ def test_password(redis, member, directory, over):
 
 @pytest.mark.parametrize("password", [None, "wrong"])
 def test_wrong_password(redis, member, directory, password):
-    server = redis(password="open sesame")
+    server = redis(password="open-sesame")
     keys = {}
     if password:
         keys["redis_password_file"] = write(directory, "password", password + "\n")
@@ -437,16 +437,14 @@ def test_a_message_whose_answer_was_lost_is_not_delivered_again_by_the_other(red
     client.send(CONTENT + b".\r\n")
     gate.reached.wait()
     poll(lambda: server.ask("ZCARD", "postern:log") == "1", "the burst in Redis")
-    version = int(server.ask("HGET", "postern:fleet", "version"))
+    assert one.control("block", "192.0.2.1")["ok"]
+    other.wait_log("block", client="192.0.2.1")  # which comes after it
     client.reset()
     one.clients.remove(client)
     # The retry comes to the other while the burst is under way: it waits for it.
     retry = other.client()
     retry.envelope("sender@example.org", "anna@example.test")
     retry.ok("DATA")
-    poll(lambda: other.control("status")["ok"], "the other alive")
-    other_knows = poll(lambda: int(server.ask("HGET", "postern:fleet", "version")) >= version, "its version")
-    assert other_knows
     retry.send(CONTENT + b".\r\n")
     gate.open()
     assert retry.reply().status == "250 2.6.0"
@@ -472,10 +470,8 @@ def test_a_message_delivered_by_one_is_answered_by_the_other(redis, member):
     gate.open()
     one.wait_log("message", status="2.6.0")
     poll(lambda: "1 0 0" in server.ask("HVALS", "postern:fact"), "the delivery in Redis")
-    version = server.ask("HGET", "postern:fleet", "version")
     assert one.control("block", "192.0.2.1")["ok"]
-    other.wait_log("block", client="192.0.2.1")  # which came after it
-    assert int(server.ask("HGET", "postern:fleet", "version")) > int(version)
+    other.wait_log("block", client="192.0.2.1")  # which comes after it
     assert other.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
     assert len(one.exchange.delivered) == 1
 

@@ -1,0 +1,55 @@
+#ifndef POLICY_LEDGER_REDIS_PRIVATE_H
+#define POLICY_LEDGER_REDIS_PRIVATE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "policy/delivered.h"
+#include "policy/mark.h"
+#include "policy/memo.h"
+#include "policy/policy_private.h"
+#include "policy/redis_link.h"
+#include "policy/redis_row.h"
+#include "policy/redis_script.h"
+
+/* What the files behind ledger_redis.h share: ledger_redis.c (life, joining, polling) and
+ * ledger_redis_share.c (what is told and learnt). */
+
+enum ledger_redis_phase {
+    LEDGER_REDIS_AWAY,
+    LEDGER_REDIS_JOINING, /* what the others did meanwhile is still to be heard */
+    LEDGER_REDIS_READY
+};
+
+struct ledger_redis {
+    struct policy *p;
+    struct settings *st;
+    struct redis_link *link;
+    struct event *turn;
+    char *names[REDIS_SCRIPT_FLEET_KEYS];
+    enum ledger_redis_phase phase;
+    _Atomic bool is_up;
+    bool is_told; /* the log has a state */
+    uint32_t self;
+    char epoch[REDIS_ROW_EPOCH_HEX]; /* of the data that are known; "" none */
+    int64_t version;                 /* heard of up to here */
+    bool is_polling, is_behind;
+    int64_t next_poll_ms, next_lease_ms;
+};
+
+#define LEDGER_REDIS_GARBLED "an answer that makes no sense"
+
+/* A key of the fleet's, malloc'd; NULL when memory is out. */
+char *ledger_redis_name(const struct ledger_redis *r, const char *kind, const char *name);
+/* Call the script with the fleet's keys before the N WORDS, of which KEYS are keys too. */
+bool ledger_redis_call(struct ledger_redis *r, size_t keys, size_t n, const char *const *words,
+                       redis_link_reply_fn *reply, void *arg);
+
+/* What is unsent, as far as there is room. */
+void ledger_redis_tell(struct ledger_redis *r, int64_t now_ms);
+/* Everything is unsent, but what the fleet says of it is newer. */
+void ledger_redis_tell_all(struct ledger_redis *r);
+void ledger_redis_learn(struct ledger_redis *r, const struct redis_row *row);
+
+#endif
