@@ -825,7 +825,7 @@ ehlo_reply(struct downstream *d, const struct smtp_reply *reply)
     }
     memset(&d->caps, 0, sizeof(d->caps));
     if (d->state != STATE_HELO)
-        smtp_capabilities_parse(span_str(reply->text), &d->caps);
+        smtp_capabilities_parse(smtp_reply_reader_text(&d->reader), &d->caps);
     if (d->state == STATE_XCLIENT_EHLO) {
         put_envelope(d);
         return;

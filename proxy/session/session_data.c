@@ -72,6 +72,10 @@ session_data(struct session *s)
     uint32_t delay_ms;
     enum smtp_reply_id id = refusal(s, &address, &delay_ms);
 
+    /* RFC 3030 3: binary content has no lines that a dot could end. */
+    if (id == SMTP_REPLY_NONE && s->tx->message->body == SMTP_BODY_BINARYMIME)
+        id = SMTP_REPLY_SEQUENCE;
+
     if (id != SMTP_REPLY_NONE) {
         refuse(s, id, address, delay_ms);
         if (id == SMTP_REPLY_SEQUENCE)
