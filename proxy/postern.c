@@ -5,6 +5,7 @@
 #include <sysexits.h>
 
 #include "conf/settings.h"
+#include "proxy/init.h"
 #include "proxy/server.h"
 #include "proxy/tls.h"
 
@@ -15,6 +16,8 @@ usage(FILE *out)
 {
     fputs("usage: postern -c FILE       run in the foreground\n"
           "       postern -t -c FILE    check the configuration, and say every fault\n"
+          "       postern --init --hostname NAME --domain DOMAIN --exchange HOST[:PORT]\n"
+          "               --ad URI [--base DN]    print a configuration to begin with\n"
           "       postern --version | --help\n",
           out);
 }
@@ -84,13 +87,33 @@ run(const char *path)
     return e.kind == ERR_CONFIG || e.kind == ERR_TLS ? EX_CONFIG : EX_OSERR;
 }
 
+static int
+init(const struct init_answers *answers)
+{
+    struct err e = {.kind = ERR_NONE};
+
+    if (init_write(answers, stdout, &e) == 0)
+        return EXIT_SUCCESS;
+    fprintf(stderr, "postern: %s\n", e.text);
+    return EX_USAGE;
+}
+
 int
 main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"version", no_argument, NULL, 'V'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    enum { INIT = 256, HOSTNAME, DOMAIN, EXCHANGE, AD, BASE };
+    static const struct option options[] = {{"version", no_argument, NULL, 'V'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"init", no_argument, NULL, INIT},
+                                            {"hostname", required_argument, NULL, HOSTNAME},
+                                            {"domain", required_argument, NULL, DOMAIN},
+                                            {"exchange", required_argument, NULL, EXCHANGE},
+                                            {"ad", required_argument, NULL, AD},
+                                            {"base", required_argument, NULL, BASE},
+                                            {NULL, 0, NULL, 0}};
+    struct init_answers answers = {.hostname = NULL};
     const char *path = NULL;
-    bool is_check = false;
+    bool is_check = false, is_init = false;
     int c;
 
     while ((c = getopt_long(argc, argv, "c:t", options, NULL)) != -1) {
@@ -107,14 +130,37 @@ main(int argc, char **argv)
         case 'h':
             usage(stdout);
             return EXIT_SUCCESS;
+        case INIT:
+            is_init = true;
+            break;
+        case HOSTNAME:
+            answers.hostname = optarg;
+            break;
+        case DOMAIN:
+            answers.domain = optarg;
+            break;
+        case EXCHANGE:
+            answers.exchange = optarg;
+            break;
+        case AD:
+            answers.ad = optarg;
+            break;
+        case BASE:
+            answers.base = optarg;
+            break;
         default:
             usage(stderr);
             return EX_USAGE;
         }
     }
-    if (path == NULL || optind != argc) {
+    bool is_answered = answers.hostname != NULL || answers.domain != NULL ||
+                       answers.exchange != NULL || answers.ad != NULL || answers.base != NULL;
+    if (optind != argc || (path == NULL) != is_init || (is_answered && !is_init) ||
+        (is_check && is_init)) {
         usage(stderr);
         return EX_USAGE;
     }
+    if (is_init)
+        return init(&answers);
     return is_check ? check(path) : run(path);
 }
