@@ -13,7 +13,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "proxy/ops/metrics.h"
-#include "proxy/smtp/data_scan.h"
+#include "proxy/relay/content.h"
+#include "proxy/relay/envelope.h"
 
 enum state {
     STATE_CONNECTING,
@@ -55,12 +56,8 @@ struct downstream {
 
     /* the transaction */
     struct message *message;
-    struct message_reader body;
-    struct dot_stuff dots;
+    struct content content;
     bool uses_bdat;
-    bool dot_pending;  /* a stuffed dot is to be sent before the rest */
-    char end_state[2]; /* the last two octets of the content, for the CRLF before the final dot */
-    const char *tail;  /* what is left of the end of data */
     size_t replies_wanted; /* of the envelope */
     size_t replies_seen;
     size_t recipients_sent;
@@ -80,7 +77,6 @@ static size_t on_input(void *owner, struct span in);
 static void on_drained(void *owner);
 static void on_secured(void *owner);
 static void on_ended(void *owner, enum stream_end end);
-static void send_content(struct downstream *d);
 
 static const struct stream_events stream_callbacks = {
     .input = on_input, .drained = on_drained, .secured = on_secured, .ended = on_ended};
@@ -344,84 +340,6 @@ offers(const struct downstream *d, uint32_t bit)
     return (d->caps.bits & bit) != 0;
 }
 
-static void
-put_number(struct downstream *d, const char *before, uint64_t n)
-{
-    char text[64];
-    int length = snprintf(text, sizeof(text), "%s%llu", before, (unsigned long long)n);
-
-    put(d, span_of(text, (size_t)length));
-}
-
-static void
-put_mail(struct downstream *d)
-{
-    const struct message *m = d->message;
-
-    put_str(d, "MAIL FROM:<");
-    put_str(d, m->sender);
-    put_str(d, ">");
-    if (offers(d, SMTP_CAP_BIT(SIZE)))
-        put_number(d, " SIZE=", message_wire_size(m));
-    if (m->body == SMTP_BODY_BINARYMIME && offers(d, SMTP_CAP_BIT(BINARYMIME)))
-        put_str(d, " BODY=BINARYMIME");
-    else if (m->body != SMTP_BODY_7BIT && offers(d, SMTP_CAP_BIT(8BITMIME)))
-        put_str(d, " BODY=8BITMIME");
-    if (m->is_smtputf8 && offers(d, SMTP_CAP_BIT(SMTPUTF8)))
-        put_str(d, " SMTPUTF8");
-    if (offers(d, SMTP_CAP_BIT(DSN))) {
-        if (m->ret != SMTP_RET_NONE)
-            put_str(d, m->ret == SMTP_RET_FULL ? " RET=FULL" : " RET=HDRS");
-        if (m->envid != NULL) {
-            put_str(d, " ENVID=");
-            put_str(d, m->envid);
-        }
-    }
-    put_str(d, "\r\n");
-}
-
-static void
-put_rcpt(struct downstream *d, const struct message_recipient *r)
-{
-    static const struct {
-        unsigned bit;
-        const char *text;
-    } notify[] = {{SMTP_NOTIFY_NEVER, "NEVER"},
-                  {SMTP_NOTIFY_SUCCESS, "SUCCESS"},
-                  {SMTP_NOTIFY_FAILURE, "FAILURE"},
-                  {SMTP_NOTIFY_DELAY, "DELAY"}};
-
-    put_str(d, "RCPT TO:<");
-    put_str(d, r->address);
-    put_str(d, ">");
-    if (offers(d, SMTP_CAP_BIT(DSN))) {
-        const char *before = " NOTIFY=";
-        for (size_t i = 0; i < sizeof(notify) / sizeof(notify[0]); i++) {
-            if ((r->notify & notify[i].bit) != 0) {
-                put_str(d, before);
-                put_str(d, notify[i].text);
-                before = ",";
-            }
-        }
-        if (r->orcpt != NULL) {
-            put_str(d, " ORCPT=");
-            put_str(d, r->orcpt);
-        }
-    }
-    put_str(d, "\r\n");
-}
-
-static void
-put_ask(struct downstream *d, bool is_mail)
-{
-    put_str(d, is_mail ? "MAIL FROM:<" : "RCPT TO:<");
-    put_str(d, is_mail ? d->ask_sender : d->ask_recipient);
-    put_str(d, ">");
-    if (is_mail && d->ask_smtputf8 && offers(d, SMTP_CAP_BIT(SMTPUTF8)))
-        put_str(d, " SMTPUTF8");
-    put_str(d, "\r\n");
-}
-
 static size_t
 recipients_of(const struct downstream *d)
 {
@@ -431,10 +349,14 @@ recipients_of(const struct downstream *d)
 static void
 put_next_rcpt(struct downstream *d)
 {
+    char line[ENVELOPE_LINE];
+    size_t n;
+
     if (d->message != NULL)
-        put_rcpt(d, &d->message->recipients[d->recipients_sent]);
+        n = envelope_rcpt(&d->caps, &d->message->recipients[d->recipients_sent], line);
     else
-        put_ask(d, false);
+        n = envelope_ask_rcpt(d->ask_recipient, line);
+    put(d, span_of(line, n));
     d->recipients_sent++;
 }
 
@@ -442,10 +364,14 @@ put_next_rcpt(struct downstream *d)
 static void
 put_envelope(struct downstream *d)
 {
+    char line[ENVELOPE_LINE];
+    size_t n;
+
     if (d->message != NULL)
-        put_mail(d);
+        n = envelope_mail(&d->caps, d->message, line);
     else
-        put_ask(d, true);
+        n = envelope_ask_mail(&d->caps, d->ask_sender, d->ask_smtputf8, line);
+    put(d, span_of(line, n));
     d->replies_wanted = 1 + recipients_of(d);
     d->replies_seen = 0;
     d->recipients_sent = 0;
@@ -463,44 +389,13 @@ begin(struct downstream *d)
     memset(&d->decisive, 0, sizeof(d->decisive));
 }
 
-static void
-put_xtext(struct downstream *d, const char *s)
-{
-    for (; *s != '\0'; s++) {
-        unsigned char c = (unsigned char)*s;
-        char escaped[4];
-        if (c < '!' || c > '~' || c == '+' || c == '=') {
-            snprintf(escaped, sizeof(escaped), "+%02X", (unsigned)c);
-            put(d, span_of(escaped, 3));
-        } else {
-            put(d, span_of(s, 1));
-        }
-    }
-}
-
-/* Postfix XCLIENT_README: the host starts over with a greeting. */
+/* The host starts over with a greeting. */
 static void
 put_xclient(struct downstream *d, const struct downstream_client *client)
 {
-    char address[NETADDR_TEXT];
+    char line[ENVELOPE_LINE];
 
-    netaddr_format(client->address, address);
-    put_str(d, "XCLIENT");
-    if (d->caps.xclient & SMTP_XCLIENT_BIT(NAME))
-        put_str(d, " NAME=[UNAVAILABLE]");
-    if (d->caps.xclient & SMTP_XCLIENT_BIT(ADDR)) {
-        put_str(d, client->address->family == 6 ? " ADDR=IPV6:" : " ADDR=");
-        put_str(d, address);
-    }
-    if (d->caps.xclient & SMTP_XCLIENT_BIT(PORT))
-        put_number(d, " PORT=", client->port);
-    if ((d->caps.xclient & SMTP_XCLIENT_BIT(HELO)) && client->helo != NULL) {
-        put_str(d, " HELO=");
-        put_xtext(d, client->helo);
-    }
-    if (d->caps.xclient & SMTP_XCLIENT_BIT(PROTO))
-        put_str(d, client->is_esmtp ? " PROTO=ESMTP" : " PROTO=SMTP");
-    put_str(d, "\r\n");
+    put(d, span_of(line, envelope_xclient(&d->caps, client, line)));
     set_state(d, STATE_XCLIENT);
 }
 
@@ -532,141 +427,37 @@ downstream_ask(struct downstream *d, const char *sender, const char *recipient, 
     stream_flush(d->stream);
 }
 
-/* DATA: the content with its dots stuffed, then the end.  Pieces go out without being gathered:
- * runs of clean lines are long. */
-static bool
-send_dotted(struct downstream *d, struct span piece, size_t *used)
-{
-    bool need_dot = false;
-
-    *used = 0;
-    while (piece.n > 0) {
-        if (d->dot_pending) {
-            struct iovec dot = {.iov_base = (char[]){'.'}, .iov_len = 1};
-            if (stream_send(d->stream, &dot, 1) == 0)
-                return false;
-            d->dot_pending = false;
-        }
-        struct dot_stuff before = d->dots;
-        size_t n = dot_stuff_next(&d->dots, piece, &need_dot);
-        if (n > 0) {
-            struct iovec run = {.iov_base = (char *)(uintptr_t)piece.p, .iov_len = n};
-            size_t done = stream_send(d->stream, &run, 1);
-            *used += done;
-            if (done < n) {
-                /* Scan the octets that went again, so that the state fits what is on the wire. */
-                d->dots = before;
-                bool ignored;
-                size_t scanned = 0;
-                while (scanned < done)
-                    scanned += dot_stuff_next(&d->dots, span_of(piece.p + scanned, done - scanned),
-                                              &ignored);
-                return false;
-            }
-            piece.p += n;
-            piece.n -= n;
-        }
-        d->dot_pending = need_dot;
-    }
-    return true;
-}
-
 static void
-note_end_state(struct downstream *d, struct span sent)
+go_on(struct downstream *d)
 {
-    if (sent.n >= 2) {
-        d->end_state[0] = sent.p[sent.n - 2];
-        d->end_state[1] = sent.p[sent.n - 1];
-    } else if (sent.n == 1) {
-        d->end_state[0] = d->end_state[1];
-        d->end_state[1] = sent.p[0];
-    }
-}
-
-/* Write pieces; false when the kernel takes no more now. */
-static bool
-send_pieces(struct downstream *d, const struct iovec *iov, int n)
-{
-    if (d->uses_bdat) {
-        size_t wanted = 0;
-        for (int i = 0; i < n; i++)
-            wanted += iov[i].iov_len;
-        size_t done = stream_send(d->stream, iov, n);
-        message_reader_used(&d->body, done);
-        return done == wanted;
-    }
-    for (int i = 0; i < n; i++) {
-        size_t used = 0;
-        struct span piece = span_of(iov[i].iov_base, iov[i].iov_len);
-        bool is_done = send_dotted(d, piece, &used);
-        note_end_state(d, span_of(piece.p, used));
-        message_reader_used(&d->body, used);
-        if (!is_done)
-            return false;
-    }
-    return true;
-}
-
-static bool
-send_tail(struct downstream *d)
-{
-    if (d->tail == NULL) {
-        /* Content by DATA always ends with CRLF (RFC 5321 4.1.1.4); what a client gave us otherwise
-         * is completed, since the final dot must stand on a line of its own. */
-        bool has_crlf = d->end_state[0] == '\r' && d->end_state[1] == '\n';
-        d->tail = has_crlf || message_wire_size(d->message) == 0 ? ".\r\n" : "\r\n.\r\n";
-    }
-    struct iovec iov = {.iov_base = (char *)(uintptr_t)d->tail, .iov_len = strlen(d->tail)};
-    d->tail += stream_send(d->stream, &iov, 1);
-    return *d->tail == '\0';
-}
-
-static void
-send_content(struct downstream *d)
-{
-    struct iovec iov[MESSAGE_IOV + 1];
-    int n = 0;
-
-    for (;;) {
-        switch (message_reader_next(&d->body, iov, &n)) {
-        case MESSAGE_READ_DATA:
-            if (!send_pieces(d, iov, n)) {
-                set_state(d, STATE_CONTENT);
-                return;
-            }
-            break;
-        case MESSAGE_READ_WAIT:
-            set_state(d, STATE_CONTENT);
-            return;
-        case MESSAGE_READ_FAILED:
-            fail(d, DOWNSTREAM_CONTENT, NULL);
-            return;
-        case MESSAGE_READ_END:
-            if (d->uses_bdat || send_tail(d))
-                set_state(d, STATE_FINAL);
-            return;
-        }
+    switch (content_write(&d->content)) {
+    case CONTENT_WRITTEN:
+        set_state(d, STATE_FINAL);
+        return;
+    case CONTENT_BLOCKED:
+    case CONTENT_WAIT:
+        set_state(d, STATE_CONTENT);
+        return;
+    case CONTENT_FAILED:
+        fail(d, DOWNSTREAM_CONTENT, NULL);
+        return;
     }
 }
 
 void
 downstream_block(struct downstream *d, bool is_ok, const char *data, size_t n)
 {
-    message_reader_block(&d->body, is_ok, data, n);
+    content_block(&d->content, is_ok, data, n);
     if (d->state == STATE_CONTENT && (data != NULL || !is_ok))
-        send_content(d);
+        go_on(d);
 }
 
 static void
 begin_content(struct downstream *d)
 {
-    message_reader_start(&d->body, d->message);
-    memset(&d->dots, 0, sizeof(d->dots));
-    d->dot_pending = false;
-    d->tail = NULL;
-    d->end_state[0] = d->end_state[1] = '\0';
     set_state(d, STATE_CONTENT);
-    send_content(d);
+    content_start(&d->content, d->stream, d->message, d->uses_bdat);
+    go_on(d);
 }
 
 /* The envelope stands: hand the content over. */
@@ -674,33 +465,12 @@ static void
 begin_data(struct downstream *d)
 {
     d->uses_bdat = offers(d, SMTP_CAP_BIT(CHUNKING));
-    if (!d->uses_bdat) {
-        put_str(d, "DATA\r\n");
-        set_state(d, STATE_DATA);
+    if (d->uses_bdat) {
+        begin_content(d);
         return;
     }
-    char line[64];
-    int length = snprintf(line, sizeof(line), "BDAT %llu LAST\r\n",
-                          (unsigned long long)message_wire_size(d->message));
-    struct iovec iov[MESSAGE_IOV + 1] = {{.iov_base = line, .iov_len = (size_t)length}};
-    int n = 0;
-    message_reader_start(&d->body, d->message);
-    set_state(d, STATE_CONTENT);
-    /* The command and a small message in one write. */
-    if (message_reader_next(&d->body, iov + 1, &n) == MESSAGE_READ_DATA &&
-        stream_pending(d->stream) == 0) {
-        size_t sent = stream_send(d->stream, iov, n + 1);
-        if (sent >= (size_t)length) {
-            message_reader_used(&d->body, sent - (size_t)length);
-            send_content(d);
-            return;
-        }
-        put(d, span_of(line + sent, (size_t)length - sent));
-        return; /* drained goes on */
-    }
-    put(d, span_of(line, (size_t)length));
-    stream_flush(d->stream);
-    send_content(d);
+    put_str(d, "DATA\r\n");
+    set_state(d, STATE_DATA);
 }
 
 /* The transaction is decided; the connection is put right behind the owner's back. */
@@ -1025,7 +795,7 @@ on_drained(void *owner)
     struct downstream *d = owner;
 
     if (d->state == STATE_CONTENT)
-        send_content(d);
+        go_on(d);
 }
 
 static void
