@@ -126,7 +126,9 @@ log_faults(const struct faults *f, const char *path)
         struct log_line l;
         log_begin(&l, is_warning ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "config");
         log_str(&l, "state", is_warning ? "loaded" : "rejected");
-        log_fmt(&l, "file", "%s:%u", path, line);
+        log_str(&l, "file", path);
+        if (line != 0)
+            log_int(&l, "line", line);
         log_str(&l, "error", text);
         log_end(&l);
     }
@@ -152,33 +154,18 @@ reload_parts(struct server *srv, struct settings *st, struct tls_contexts **tls,
     return 0;
 }
 
-int
-server_reload(struct server *srv, struct err *e)
+/* Put ST, which was read without fault, in force. */
+static int
+put_in_force(struct server *srv, struct settings *st, struct err *e)
 {
-    struct faults *f = faults_new();
     struct tls_contexts *tls = NULL;
+    struct settings *old = server_settings(srv);
     char fixed[256];
 
-    if (f == NULL)
-        return err_set(e, ERR_SYSTEM, "out of memory");
-    struct settings *st = settings_load(srv->settings_path, f);
-    log_faults(f, srv->settings_path);
-    if (st == NULL) {
-        faults_first(f, srv->settings_path, fixed, sizeof(fixed));
-        faults_free(&f);
-        return err_set(e, ERR_CONFIG, "%s", fixed);
-    }
-    faults_free(&f);
-    struct settings *old = server_settings(srv);
-    if (settings_keep_fixed(st, old, fixed, sizeof(fixed)))
-        log_event(LOG_LEVEL_WARNING, "config", "state", "loaded", "file", srv->settings_path,
-                  "error", "needs a restart and stays as it was", "keys", fixed, NULL);
+    bool has_fixed = settings_keep_fixed(st, old, fixed, sizeof(fixed));
     settings_unref(old);
     if (reload_parts(srv, st, &tls, e) != 0) {
-        log_event(LOG_LEVEL_ERROR, "config", "state", "rejected", "file", srv->settings_path,
-                  "error", e->text, NULL);
         tls_contexts_unref(tls);
-        settings_unref(st);
         return -1;
     }
     struct log_options options = log_options(st);
@@ -187,9 +174,36 @@ server_reload(struct server *srv, struct err *e)
     policy_reload(srv->policy, st, clock_ms());
     for (unsigned i = 0; i < srv->n_workers; i++)
         worker_reload(srv->workers[i], st, tls);
-    swap(srv, st, tls);
+    swap(srv, settings_ref(st), tls);
     log_event(LOG_LEVEL_NOTICE, "config", "state", "loaded", "file", srv->settings_path, NULL);
+    if (has_fixed)
+        log_event(LOG_LEVEL_WARNING, "config", "state", "loaded", "file", srv->settings_path,
+                  "error", "needs a restart and stays as it was", "keys", fixed, NULL);
     return 0;
+}
+
+int
+server_reload(struct server *srv, struct err *e)
+{
+    struct faults *f = faults_new();
+    char first[256];
+
+    if (f == NULL)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    struct settings *st = settings_load(srv->settings_path, f);
+    int result = st != NULL ? put_in_force(srv, st, e) : -1;
+    if (st == NULL) {
+        faults_first(f, srv->settings_path, first, sizeof(first));
+        err_set(e, ERR_CONFIG, "%s", first);
+    } else if (result != 0) {
+        log_event(LOG_LEVEL_ERROR, "config", "state", "rejected", "file", srv->settings_path,
+                  "error", e->text, NULL);
+    }
+    /* Behind the outcome: who waits for `loaded` finds all of it in force. */
+    log_faults(f, srv->settings_path);
+    faults_free(&f);
+    settings_unref(st);
+    return result;
 }
 
 /* --- drain --- */
@@ -236,9 +250,7 @@ on_signal(evutil_socket_t number, short what, void *arg)
 
     (void)what;
     if (number == SIGHUP) {
-        if (server_reload(srv, &e) != 0)
-            log_event(LOG_LEVEL_ERROR, "config", "state", "rejected", "file", srv->settings_path,
-                      "error", e.text, NULL);
+        server_reload(srv, &e); /* says itself what came of it */
         return;
     }
     if (!atomic_load(&srv->is_draining)) {
