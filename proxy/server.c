@@ -175,10 +175,13 @@ put_in_force(struct server *srv, struct settings *st, struct err *e)
     for (unsigned i = 0; i < srv->n_workers; i++)
         worker_reload(srv->workers[i], st, tls);
     swap(srv, settings_ref(st), tls);
-    log_event(LOG_LEVEL_NOTICE, "config", "state", "loaded", "file", srv->settings_path, NULL);
+    struct log_line l;
+    log_begin(&l, has_fixed ? LOG_LEVEL_WARNING : LOG_LEVEL_NOTICE, "config");
+    log_str(&l, "state", "loaded");
+    log_str(&l, "file", srv->settings_path);
     if (has_fixed)
-        log_event(LOG_LEVEL_WARNING, "config", "state", "loaded", "file", srv->settings_path,
-                  "error", "needs a restart and stays as it was", "keys", fixed, NULL);
+        log_fmt(&l, "error", "stays as it was until a restart: %s", fixed);
+    log_end(&l);
     return 0;
 }
 
