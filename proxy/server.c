@@ -125,7 +125,9 @@ log_faults(const struct faults *f, const char *path)
     while ((text = faults_next(f, &i, &line, &is_warning)) != NULL) {
         struct log_line l;
         log_begin(&l, is_warning ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "config");
-        log_str(&l, "state", is_warning ? "loaded" : "rejected");
+        /* A warning is no state: who waits for one finds the outcome. */
+        if (!is_warning)
+            log_str(&l, "state", "rejected");
         log_str(&l, "file", path);
         if (line != 0)
             log_int(&l, "line", line);
@@ -405,7 +407,7 @@ open_sockets(struct server *srv, const struct settings *st, struct sockets *out,
         return err_set(e, ERR_SYSTEM, "out of memory");
     for (size_t i = 0; i < n; i++) {
         if (is_without_ipv6(&st->server.listen.v[i]))
-            log_event(LOG_LEVEL_WARNING, "config", "state", "loaded", "error",
+            log_event(LOG_LEVEL_WARNING, "config", "error",
                       "this machine has no IPv6: an address in listen is skipped", NULL);
         else
             usable[out->n_listen++] = st->server.listen.v[i];
