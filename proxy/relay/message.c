@@ -51,15 +51,14 @@ message_new(const struct message_place *place, spool_done_fn *ready, void *ready
 }
 
 static void
-free_chunks(struct message *m)
+free_chunks(struct message_chunk *c)
 {
-    while (m->chunks != NULL) {
-        struct message_chunk *c = m->chunks;
-        m->chunks = c->next;
+    while (c != NULL) {
+        struct message_chunk *next = c->next;
         free(c->data);
         free(c);
+        c = next;
     }
-    m->last_chunk = NULL;
 }
 
 void
@@ -80,7 +79,8 @@ message_free(struct message **mp)
     free(m->sender_canonical);
     free(m->envid);
     free(m->header);
-    free_chunks(m);
+    free_chunks(m->chunks);
+    free_chunks(m->block);
     spool_file_free(&m->file);
     spool_memory_give(m->spool, m->memory);
     EVP_MD_CTX_free(m->digest);
@@ -183,27 +183,8 @@ append_header(struct message *m, struct span s)
     return true;
 }
 
-/* The body leaves the memory for a file, chunk by chunk. */
-static bool
-move_to_file(struct message *m)
-{
-    if ((m->file = spool_file_new(m->spool_client, &m->client, on_spool, m)) == NULL)
-        return fail(m);
-    bool is_ok = true;
-    for (struct message_chunk *c = m->chunks; c != NULL; c = c->next) {
-        if (is_ok && c->n > 0) {
-            is_ok = spool_file_write(m->file, c->data, c->n);
-            c->data = NULL;
-        }
-    }
-    free_chunks(m);
-    spool_memory_give(m->spool, m->memory);
-    m->memory = 0;
-    return is_ok || fail(m);
-}
-
 static struct message_chunk *
-add_chunk(struct message *m, size_t capacity)
+new_chunk(size_t capacity)
 {
     struct message_chunk *c = calloc(1, sizeof(*c));
 
@@ -212,40 +193,59 @@ add_chunk(struct message *m, size_t capacity)
         return NULL;
     }
     c->capacity = capacity;
+    return c;
+}
+
+/* Hand the block at hand over to the file. */
+static bool
+write_block(struct message *m)
+{
+    struct message_chunk *c = m->block;
+
+    m->block = NULL;
+    bool is_ok = spool_file_write(m->file, c->data, c->n);
+    free(c);
+    return is_ok || fail(m);
+}
+
+/* Room in a block of the file, which is handed over when full. */
+static struct message_chunk *
+block_with_room(struct message *m)
+{
+    if (m->block != NULL && m->block->n == m->block->capacity && !write_block(m))
+        return NULL;
+    if (m->block == NULL)
+        m->block = new_chunk(SPOOL_BLOCK);
+    return m->block;
+}
+
+/* Room for more of the body: in memory up to its share, then in a file. */
+static struct message_chunk *
+chunk_with_room(struct message *m)
+{
+    struct message_chunk *c = m->last_chunk;
+    size_t capacity = m->chunks == NULL ? CHUNK_FIRST : CHUNK_NEXT;
+    size_t left = m->memory_share - m->memory;
+
+    if (m->file != NULL)
+        return block_with_room(m);
+    if (c != NULL && c->n < c->capacity)
+        return c;
+    if (capacity > left)
+        capacity = left;
+    if (capacity == 0 || !spool_memory_take(m->spool, capacity)) {
+        m->file = spool_file_new(m->spool_client, &m->client, on_spool, m);
+        return m->file != NULL ? block_with_room(m) : NULL;
+    }
+    m->memory += capacity;
+    if ((c = new_chunk(capacity)) == NULL)
+        return NULL;
     if (m->last_chunk != NULL)
         m->last_chunk->next = c;
     else
         m->chunks = c;
     m->last_chunk = c;
     return c;
-}
-
-/* Room for more of the body in memory; with a file, a block that is handed over when full. */
-static struct message_chunk *
-chunk_with_room(struct message *m)
-{
-    struct message_chunk *c = m->last_chunk;
-
-    if (c != NULL && c->n < c->capacity)
-        return c;
-    if (m->file != NULL) {
-        if (c != NULL) {
-            bool is_ok = spool_file_write(m->file, c->data, c->n);
-            c->data = NULL;
-            free_chunks(m);
-            if (!is_ok)
-                return NULL;
-        }
-        return add_chunk(m, SPOOL_BLOCK);
-    }
-    size_t capacity = m->chunks == NULL ? CHUNK_FIRST : CHUNK_NEXT;
-    if (m->memory + capacity > m->memory_share || !spool_memory_take(m->spool, capacity)) {
-        if (!move_to_file(m))
-            return NULL;
-        return add_chunk(m, SPOOL_BLOCK);
-    }
-    m->memory += capacity;
-    return add_chunk(m, capacity);
 }
 
 static bool
@@ -259,6 +259,8 @@ append_body(struct message *m, struct span s)
         size_t n = c->capacity - c->n < s.n ? c->capacity - c->n : s.n;
         memcpy(c->data + c->n, s.p, n);
         c->n += n;
+        if (m->file != NULL)
+            m->file_size += n;
         s.p += n;
         s.n -= n;
     }
@@ -294,13 +296,8 @@ message_finish(struct message *m)
 {
     if (m->has_failed)
         return false;
-    if (m->file != NULL && m->last_chunk != NULL) {
-        bool is_ok = spool_file_write(m->file, m->last_chunk->data, m->last_chunk->n);
-        m->last_chunk->data = NULL;
-        free_chunks(m);
-        if (!is_ok)
-            return fail(m);
-    }
+    if (m->block != NULL && !write_block(m))
+        return false;
     if (m->digest != NULL && EVP_DigestFinal_ex(m->digest, m->sha256, NULL) != 1)
         return fail(m);
     return true;
@@ -334,7 +331,7 @@ static enum message_read
 next_block(struct message_reader *r)
 {
     struct message *m = r->message;
-    uint64_t left = m->body_size - r->file_offset;
+    uint64_t left = m->file_size - r->file_offset;
 
     if (r->has_failed || m->has_failed)
         return MESSAGE_READ_FAILED;
@@ -359,22 +356,20 @@ message_reader_next(struct message_reader *r, struct iovec *iov, int *n)
         iov[*n].iov_base = m->header + r->header_used;
         iov[(*n)++].iov_len = m->header_n - r->header_used;
     }
-    if (m->file != NULL) {
-        if (r->block_used < r->block_n) {
-            iov[*n].iov_base = (char *)(uintptr_t)r->block + r->block_used;
-            iov[(*n)++].iov_len = r->block_n - r->block_used;
-        }
-        return *n > 0 ? MESSAGE_READ_DATA : next_block(r);
-    }
     size_t used = r->chunk_used;
     for (const struct message_chunk *c = r->chunk; c != NULL && *n < MESSAGE_IOV; c = c->next) {
-        if (c->n > used) {
-            iov[*n].iov_base = c->data + used;
-            iov[(*n)++].iov_len = c->n - used;
-        }
+        iov[*n].iov_base = c->data + used;
+        iov[(*n)++].iov_len = c->n - used;
         used = 0;
     }
-    return *n > 0 ? MESSAGE_READ_DATA : MESSAGE_READ_END;
+    /* A block is there only when all before it is used up. */
+    if (*n == 0 && r->block_used < r->block_n) {
+        iov[*n].iov_base = (char *)(uintptr_t)r->block + r->block_used;
+        iov[(*n)++].iov_len = r->block_n - r->block_used;
+    }
+    if (*n > 0)
+        return MESSAGE_READ_DATA;
+    return m->file != NULL ? next_block(r) : MESSAGE_READ_END;
 }
 
 void
@@ -386,10 +381,6 @@ message_reader_used(struct message_reader *r, size_t n)
         header = n;
     r->header_used += header;
     n -= header;
-    if (r->message->file != NULL) {
-        r->block_used += n;
-        return;
-    }
     while (n > 0 && r->chunk != NULL) {
         size_t left = r->chunk->n - r->chunk_used;
         if (left > n) {
@@ -400,6 +391,7 @@ message_reader_used(struct message_reader *r, size_t n)
         r->chunk = r->chunk->next;
         r->chunk_used = 0;
     }
+    r->block_used += n;
 }
 
 void

@@ -14,8 +14,8 @@
 #include "proxy/smtp/header.h"
 
 /* The held transaction: the envelope, and the content, un-stuffed, as it was received.  The header
- * section is kept apart (read, counted, edited); the body is in memory up to its share, then in an
- * unlinked file.  Belongs to one loop. */
+ * section is kept apart (read, counted, edited); the body is in memory up to its share, what is
+ * over in an unlinked file.  Belongs to one loop. */
 
 struct message_recipient {
     char *address;     /* as it is sent on */
@@ -45,9 +45,10 @@ struct message {
     bool is_header_too_long;
     struct header_end header_end;
 
-    struct message_chunk *chunks, *last_chunk; /* the body, while in memory */
-    uint64_t body_size;
-    size_t memory; /* taken from the spool's share */
+    struct message_chunk *chunks, *last_chunk; /* the body as far as it is in memory */
+    struct message_chunk *block;               /* of the file, not yet handed over to it */
+    uint64_t body_size, file_size;             /* the whole; what is in the file */
+    size_t memory;                             /* taken from the spool's share */
     struct spool_file *file;
     bool has_failed; /* the spool refused: the content is incomplete */
     bool is_reading; /* a block is under way from the file */
