@@ -63,13 +63,28 @@ plain_length(const unsigned char *p, size_t n)
     return p[0] >= ' ' && p[0] != 0x7f && p[0] != '"' && p[0] != '\\';
 }
 
+/* How many octets at the start of VALUE are visible ASCII that needs no quotes: mostly all. */
+static size_t
+bare_length(struct span value)
+{
+    static const uint64_t bare[4] = {0xdffffffa00000000, 0x7fffffffefffffff}; /* all but " = \ */
+    size_t i = 0;
+
+    for (; i < value.n; i++) {
+        unsigned char c = (unsigned char)value.p[i];
+        if ((bare[c >> 6] >> (c & 63) & 1) == 0)
+            break;
+    }
+    return i;
+}
+
 static bool
 needs_quotes(struct span value)
 {
     const unsigned char *p = (const unsigned char *)value.p;
     size_t length;
 
-    for (size_t i = 0; i < value.n; i += length) {
+    for (size_t i = bare_length(value); i < value.n; i += length) {
         length = plain_length(p + i, value.n - i);
         if (length == 0 || p[i] == ' ' || p[i] == '=')
             return true;
@@ -89,8 +104,15 @@ static void
 put_value(struct log_line *l, struct span value, size_t end)
 {
     const unsigned char *p = (const unsigned char *)value.p;
+    size_t i = bare_length(value);
 
-    for (size_t i = 0; i < value.n;) {
+    if (l->n + i > end) {
+        i = end - l->n;
+        l->full = true;
+    }
+    if (i > 0)
+        put(l, value.p, i);
+    while (i < value.n && !l->full) {
         size_t length = plain_length(p + i, value.n - i);
         char escaped[8];
 

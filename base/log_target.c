@@ -3,6 +3,7 @@
 #include "base/log_target.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -23,6 +24,8 @@
 /* RFC 5424 6: the lengths of HOSTNAME and APP-NAME. */
 #define HOSTNAME_MAX 255
 #define TAG_MAX      48
+/* A line on stderr, with its time and its end. */
+#define STDERR_LINE (CLOCK_TEXT + 1 + LOG_LINE_MAX)
 
 enum kind { TARGET_SYSLOG, TARGET_STDERR, TARGET_UNIX, TARGET_UDP, TARGET_TCP };
 
@@ -37,6 +40,8 @@ struct log_target {
     int fd;         /* the socket; -1: closed */
     bool is_stream; /* FD is one */
     bool is_open;   /* of TARGET_SYSLOG */
+    size_t kept_n;
+    char kept[STDERR_LINE]; /* lines for stderr, to be written at once */
 };
 
 static const int severities[] = {
@@ -147,6 +152,7 @@ log_target_free(struct log_target **t)
 {
     if (!*t)
         return;
+    (void)log_target_flush(*t);
     target_close(*t);
     free(*t);
     *t = NULL;
@@ -220,20 +226,14 @@ peer_has_left(int fd)
     return n == 0 || (errno != EAGAIN && errno != EINTR);
 }
 
-bool
-log_target_stderr(const struct log_record *r)
+/* False: nothing was written. */
+static bool
+write_stderr(const char *p, size_t n)
 {
-    char line[CLOCK_TEXT + 1 + LOG_LINE_MAX];
-    size_t n, done = 0;
+    size_t done = 0;
 
-    clock_rfc3339_of(line, r->wall_us);
-    n = strlen(line);
-    line[n++] = ' ';
-    memcpy(line + n, r->text.p, r->text.n);
-    n += r->text.n;
-    line[n++] = '\n';
     while (done < n) {
-        ssize_t written = write(STDERR_FILENO, line + done, n - done);
+        ssize_t written = write(STDERR_FILENO, p + done, n - done);
 
         if (written > 0)
             done += (size_t)written;
@@ -242,6 +242,57 @@ log_target_stderr(const struct log_record *r)
         else if (errno != EINTR)
             return done > 0; /* what has begun is not written twice */
     }
+    return true;
+}
+
+static size_t
+format_stderr(const struct log_record *r, char line[STDERR_LINE])
+{
+    size_t n;
+
+    clock_rfc3339_of(line, r->wall_us);
+    n = strlen(line);
+    line[n++] = ' ';
+    memcpy(line + n, r->text.p, r->text.n);
+    n += r->text.n;
+    line[n++] = '\n';
+    return n;
+}
+
+bool
+log_target_stderr(const struct log_record *r)
+{
+    char line[STDERR_LINE];
+
+    return write_stderr(line, format_stderr(r, line));
+}
+
+bool
+log_target_keeps(const struct log_target *t)
+{
+    return t->kept_n > 0;
+}
+
+bool
+log_target_flush(struct log_target *t)
+{
+    if (t->kept_n > 0 && !write_stderr(t->kept, t->kept_n))
+        return false;
+    t->kept_n = 0;
+    return true;
+}
+
+/* Not more than PIPE_BUF in one write: others may write to the same pipe, and a line is whole. */
+static bool
+keep(struct log_target *t, const struct log_record *r)
+{
+    char line[STDERR_LINE];
+    size_t n = format_stderr(r, line);
+
+    if (t->kept_n > 0 && t->kept_n + n > PIPE_BUF && !log_target_flush(t))
+        return false;
+    memcpy(t->kept + t->kept_n, line, n);
+    t->kept_n += n;
     return true;
 }
 
@@ -301,7 +352,7 @@ log_target_write(struct log_target *t, const struct log_record *r)
         syslog(severities[r->level], "%.*s", (int)r->text.n, r->text.p);
         break;
     case TARGET_STDERR:
-        ok = log_target_stderr(r);
+        ok = keep(t, r);
         break;
     case TARGET_UNIX:
     case TARGET_UDP:

@@ -16,9 +16,13 @@ struct log_target;
 struct log_target *log_target_new(const struct log_options *options, struct err *e);
 /* Closes it too.  Clears *T; NULL is fine. */
 void log_target_free(struct log_target **t);
-/* Open the target if it is not, and write one line.  False if it was not written, and the target is
- * closed: the line may be tried again. */
+/* Open the target if it is not, and write one line, or, for stderr, keep it for log_target_flush.
+ * False if it was not written, and the target is closed: the line may be tried again. */
 bool log_target_write(struct log_target *t, const struct log_record *r);
+/* Write what is kept.  False if nothing was: it may be tried again. */
+bool log_target_flush(struct log_target *t);
+/* Is there anything to flush? */
+bool log_target_keeps(const struct log_target *t);
 
 /* One line to stderr, without a target. */
 bool log_target_stderr(const struct log_record *r);

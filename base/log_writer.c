@@ -108,7 +108,8 @@ next_record(struct log_record *r, char text[LOG_LINE_MAX], int64_t *told_ms)
 static void
 change_target(struct log_target **target, bool has_record, bool failed)
 {
-    if (!writer.next || (!failed && (has_record || log_queue_out(writer.queue) < writer.next_at)))
+    if (!writer.next || (!failed && (has_record || log_target_keeps(*target) ||
+                                     log_queue_out(writer.queue) < writer.next_at)))
         return;
     log_target_free(target);
     *target = writer.next;
@@ -129,13 +130,13 @@ write_lines(void *argument)
         change_target(&target, has_record, retry_ms > 0);
         if (!has_record)
             has_record = next_record(&r, text, &told_ms);
-        if (has_record) {
+        if (has_record || log_target_keeps(target)) {
             bool ok;
 
             pthread_mutex_unlock(&writer.lock);
-            ok = log_target_write(target, &r);
+            ok = has_record ? log_target_write(target, &r) : log_target_flush(target);
             pthread_mutex_lock(&writer.lock);
-            has_record = !ok;
+            has_record = has_record && !ok;
             has_written = ok;
             if (ok) {
                 retry_ms = 0;
