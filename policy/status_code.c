@@ -1,5 +1,6 @@
 #include "policy/status_code.h"
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -86,15 +87,26 @@ find_plain(struct span word)
     return NULL;
 }
 
+/* The codes of the rows: each refusal of a recipient looks for one. Class 0: a plain code. */
+static struct enhanced codes[ROWS];
+
+static void
+parse_rows(void)
+{
+    for (size_t i = 0; i < ROWS; i++)
+        if (!parse_enhanced(span_str(rows[i].code), &codes[i]))
+            codes[i].class = 0;
+}
+
 static const struct status_code *
 find_enhanced(struct enhanced code, struct span text)
 {
-    struct enhanced own;
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
 
+    pthread_once(&once, parse_rows);
     for (size_t i = 0; i < ROWS; i++)
-        if (parse_enhanced(span_str(rows[i].code), &own) && own.class == code.class &&
-            own.subject == code.subject && own.detail == code.detail &&
-            contains(text, rows[i].marker))
+        if (codes[i].class == code.class && codes[i].subject == code.subject &&
+            codes[i].detail == code.detail && contains(text, rows[i].marker))
             return &rows[i];
     return NULL;
 }
