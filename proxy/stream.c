@@ -1,6 +1,8 @@
 #include "proxy/stream.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -210,7 +212,8 @@ static ssize_t
 transport_write(struct stream *s, const char *p, size_t n)
 {
     if (s->tls != TLS_OPEN) {
-        ssize_t done = send(s->fd, p, n, MSG_NOSIGNAL);
+        /* What shutdown follows at once goes out with the end, in one packet. */
+        ssize_t done = send(s->fd, p, n, MSG_NOSIGNAL | (s->wants_shutdown ? MSG_MORE : 0));
         if (done >= 0)
             return done;
         return errno == EAGAIN || errno == EINTR ? 0 : -1;
@@ -448,8 +451,9 @@ read_turn(struct stream *s)
             return;
         if (s->has_ended)
             return;
-        /* A short read of a plain socket emptied it: spare the read that would say EAGAIN. */
-        if (s->tls == TLS_NONE && (size_t)n < STREAM_SCRATCH)
+        /* A short read emptied the socket: spare the one that would say EAGAIN. */
+        if (s->tls == TLS_NONE ? (size_t)n < STREAM_SCRATCH
+                               : s->tls == TLS_OPEN && !SSL_has_pending(s->ssl))
             return;
         if (budget <= (size_t)n) {
             if (s->tls == TLS_OPEN && SSL_has_pending(s->ssl))
@@ -595,6 +599,11 @@ stream_fd(const struct stream *s)
 void
 stream_shutdown(struct stream *s)
 {
+    int one = 1;
+
+    /* The last octets, close_notify and the end go out in one packet: shutdown pushes it. */
+    if (s->tls == TLS_OPEN)
+        setsockopt(s->fd, IPPROTO_TCP, TCP_CORK, &one, sizeof(one));
     s->wants_shutdown = true;
     stream_flush(s);
 }
