@@ -72,7 +72,9 @@ struct client {
 };
 
 static SSL_CTX *tls;
-static SSL_SESSION *session;
+/* Each is used once, as RFC 8446 C.4 wants it, and each connection brings another. */
+static SSL_SESSION *sessions[1024];
+static size_t n_sessions;
 static int epoll;
 static const char *body;
 static size_t body_n;
@@ -240,8 +242,10 @@ start_tls(struct client *c)
 
     if (ssl == NULL)
         die("out of memory");
-    if (o.resume != 0 && session != NULL)
-        SSL_set_session(ssl, session);
+    if (o.resume != 0 && n_sessions > 0) {
+        SSL_set_session(ssl, sessions[--n_sessions]);
+        SSL_SESSION_free(sessions[n_sessions]);
+    }
     SSL_set_connect_state(ssl);
     wire_start_tls(&c->wire, ssl);
     c->state = STATE_HANDSHAKE;
@@ -388,9 +392,9 @@ static int
 on_session(SSL *ssl, SSL_SESSION *fresh)
 {
     (void)ssl;
-    if (session != NULL)
-        SSL_SESSION_free(session);
-    session = fresh;
+    if (n_sessions == sizeof(sessions) / sizeof(sessions[0]))
+        return 0;
+    sessions[n_sessions++] = fresh;
     return 1;
 }
 

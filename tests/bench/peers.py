@@ -115,6 +115,7 @@ mail {{
         smtp_auth none;
         xclient off;
         starttls on;
+        ssl_protocols TLSv1.2 TLSv1.3;
         ssl_certificate {tls.certificate};
         ssl_certificate_key {tls.key};
     }}
