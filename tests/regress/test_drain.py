@@ -45,6 +45,7 @@ def test_idle_session(start):
     mx.send_signal(signal.SIGTERM)
     assert client.reply().status == SHUTDOWN
     client.ended()
+    client.close()
     assert mx.wait_exit() == 0
 
 
@@ -78,6 +79,7 @@ def test_message_under_way_is_finished(start):
     assert client.reply().status == "250 2.6.0"
     assert client.reply().status == SHUTDOWN
     client.ended()
+    client.close()
     assert mx.wait_exit() == 0
 
 
@@ -111,6 +113,7 @@ def test_slow_session_is_ended(start):
     mx.send_signal(signal.SIGTERM)
     assert client.reply().status == SHUTDOWN
     client.ended()
+    client.close()
     assert mx.wait_exit() == 0
     assert not mx.exchange.transactions()
 

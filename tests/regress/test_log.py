@@ -144,6 +144,8 @@ def test_log_daemon_is_away(exchange, postern, directory):
     mx.process = subprocess.Popen([BINARY, "-c", mx.config_path], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     connection = downstream.connections.wait()
     downstream.connections.wait(lambda c: c is connection and c.ended, "the health check")
-    assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    client = mx.client()
+    assert client.deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    client.quit()
     mx.process.terminate()
     assert mx.process.wait(30) == 0
