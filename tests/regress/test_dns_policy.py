@@ -1,0 +1,114 @@
+"""What the DNS says about a client: block lists, and SPF for NDRs, from a real name server."""
+
+import os
+import tempfile
+
+import pytest
+
+from conftest import CONTENT
+from harness.servers import Nsd
+
+ZONE = """$ORIGIN dns.test.
+$TTL 60
+@ SOA ns host 1 60 60 60 60
+@ NS ns
+ns A 127.0.0.1
+sender TXT "v=spf1 ip4:192.0.2.1 include:spf.dns.test -all"
+spf TXT "v=spf1 ip4:192.0.2.2 -all"
+helo TXT "v=spf1 a -all"
+helo A 192.0.2.3
+2.0.0.127.bl A 127.0.0.2
+1.2.0.192.bl A 127.0.0.2
+2.2.0.192.bl A 127.0.0.12
+3.2.0.192.bl A 127.255.255.254
+*.everybody A 127.0.0.2
+"""
+
+DENIED = "550 5.7.1"
+ACCEPTED = "250 2.1.5"
+
+
+@pytest.fixture
+def nsd(directory):
+    path = tempfile.mkdtemp(dir=directory)
+    os.chmod(path, 0o755)
+    server = Nsd(path, {"dns.test": ZONE})
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def mx(nsd, exchange, postern):
+    """Call it with more settings."""
+    def start(**settings):
+        downstream = exchange()
+        one = postern(downstream, settings={
+            "server": {"proxy_protocol": "127.0.0.0/8"},
+            "dns": {"nameserver": f"127.0.0.1:{nsd.port}"}, **settings})
+        one.exchange = downstream
+        return one
+    return start
+
+
+def session(mx, address, helo="client.example.org"):
+    client = mx.client(greet=False)
+    client.send(f"PROXY TCP4 {address} 127.0.0.1 40000 25\r\n")
+    assert client.reply().code == 220
+    client.ehlo(helo)
+    return client
+
+
+def rcpt(mx, address, sender=""):
+    client = session(mx, address)
+    client.ok(f"MAIL FROM:<{sender}>")
+    return client.command("RCPT TO:<anna@example.test>").status
+
+
+def test_null_sender_zone(mx):
+    one = mx(dnsbl={"null_sender": "bl.dns.test"})
+    assert rcpt(one, "192.0.2.1") == DENIED
+    assert rcpt(one, "192.0.2.1", "a@example.org") == ACCEPTED
+    assert rcpt(one, "192.0.2.3") == ACCEPTED
+    assert rcpt(one, "192.0.2.4") == ACCEPTED
+    assert one.events("rcpt", client="192.0.2.1", reason="dnsbl", verdict="reject")
+
+
+def test_any_sender_zone_takes_only_the_answers_named(mx):
+    one = mx(dnsbl={"any_sender": "bl.dns.test=127.0.0.[2..11]"})
+    assert rcpt(one, "192.0.2.1", "a@example.org") == DENIED
+    assert rcpt(one, "192.0.2.2", "a@example.org") == ACCEPTED
+
+
+def test_a_zone_that_lists_everybody_is_off(mx):
+    one = mx(dnsbl={"any_sender": "everybody.dns.test, bl.dns.test"})
+    one.wait_log("dnsbl", state="down", host="everybody.dns.test")
+    assert rcpt(one, "192.0.2.4", "a@example.org") == ACCEPTED
+    assert rcpt(one, "192.0.2.1", "a@example.org") == DENIED
+
+
+def test_own_address_listed(mx):
+    one = mx(dnsbl={"null_sender": "bl.dns.test", "self": "192.0.2.1"})
+    one.wait_log("dnsbl", state="degraded", host="bl.dns.test", client="192.0.2.1")
+
+
+def test_a_dead_name_server_lists_nobody(mx, nsd):
+    one = mx(dnsbl={"any_sender": "bl.dns.test"}, dns={"nameserver": f"127.0.0.1:{nsd.port}", "timeout": "500ms"})
+    nsd.stop()
+    assert rcpt(one, "192.0.2.9", "a@example.org") == ACCEPTED
+
+
+@pytest.mark.parametrize("address, helo, sender, proven", [
+    ("192.0.2.1", "x.dns.test", "a@sender.dns.test", True),
+    ("192.0.2.2", "x.dns.test", "a@sender.dns.test", True),
+    ("192.0.2.9", "x.dns.test", "a@sender.dns.test", False),
+    ("192.0.2.1", "x.dns.test", "a@nowhere.dns.test", False),
+    ("192.0.2.1", "x.dns.test", "a@refused.invalid", False),
+    ("192.0.2.3", "helo.dns.test", "", True),
+    ("192.0.2.4", "helo.dns.test", "", False),
+])
+def test_ndrs_go_to_proven_senders_only(mx, address, helo, sender, proven):
+    one = mx(**{"remote_domain default": {"ndr": "unproven"}})
+    client = session(one, address, helo)
+    assert client.deliver(CONTENT, "anna@example.test", sender=sender).status == "250 2.6.0"
+    recipient = one.exchange.delivered[0].recipients[0]
+    assert ("NOTIFY=NEVER" in recipient) is not proven
