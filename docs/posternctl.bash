@@ -22,9 +22,11 @@ _posternctl()
     elif ((i == COMP_CWORD - 1)); then
         case $command in
         blocks) words="list" ;;
-        directory) words="status" ;;
+        directory) words="status sync duplicates" ;;
         log-level) words="error warning notice info debug" ;;
         esac
+    elif [[ $command == directory && ${COMP_WORDS[COMP_CWORD - 1]} == sync ]]; then
+        words=--force
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
 }

@@ -57,5 +57,6 @@ void
 dir_reply_free(struct dir_reply *r)
 {
     free(r->detail);
+    free(r->report);
     free(r);
 }

@@ -23,6 +23,7 @@ struct dir_reply {
     unsigned step; /* the asker's */
     struct dir_verdict verdict;
     struct dir_detail *detail; /* if it was asked for, or NULL */
+    struct dir_report *report; /* the same */
 };
 void dir_reply_free(struct dir_reply *r);
 

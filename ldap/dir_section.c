@@ -3,6 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/log.h"
+
 static struct dir_section *
 section_start(struct dir_section *s, struct err *e)
 {
@@ -59,12 +62,56 @@ dir_section_free(struct dir_section **section)
 
     if (!s)
         return;
+    sync_free(&s->sync);
     dir_pool_free(&s->pool);
     dir_cache_free(&s->cache);
     dir_file_free(&s->file);
     settings_unref(s->settings);
     free(s);
     *section = NULL;
+}
+
+bool
+dir_section_is_snapshot(const struct settings_directory *conf)
+{
+    return conf->type != SETTINGS_TYPE_FILE && conf->mode == SETTINGS_MODE_SNAPSHOT;
+}
+
+void
+dir_section_begin(struct dir_section *s, struct snapshot *snapshot)
+{
+    struct err e;
+
+    if (s->sync || !snapshot || !dir_section_is_snapshot(s->conf))
+        return;
+    s->sync = sync_new(s->conf, snapshot, &e);
+    if (!s->sync)
+        log_event(LOG_LEVEL_ERROR, "directory", "state", "degraded", "directory", s->conf->name,
+                  "error", e.text, NULL);
+}
+
+void
+dir_section_stop(struct dir_section *s)
+{
+    if (s->pool)
+        dir_pool_stop(s->pool);
+    if (s->sync)
+        sync_stop(s->sync);
+}
+
+bool
+dir_section_has_ended(struct dir_section *s)
+{
+    return (!s->pool || dir_pool_has_ended(s->pool)) && (!s->sync || sync_has_ended(s->sync));
+}
+
+void
+dir_section_retry(struct dir_section *s)
+{
+    if (s->pool)
+        dir_pool_retry(s->pool);
+    if (s->sync)
+        sync_retry(s->sync);
 }
 
 bool
@@ -92,12 +139,65 @@ ask_cache(struct dir_section *s, const struct dir_section_question *q, int64_t n
     case DIR_CACHE_STALE:
         a->has_stale = true;
         a->stale = known;
+        a->stale_source = DIR_SOURCE_CACHE;
         a->age_ms = age_ms;
         return false;
     case DIR_CACHE_NONE:
         break;
     }
     return false;
+}
+
+/* The snapshot lacks the address.  True if that says all; else the servers are to be asked. */
+static bool
+ask_beyond_snapshot(const struct dir_section *s, int64_t age_ms, struct dir_section_answer *a)
+{
+    bool is_fresh = age_ms < s->conf->snapshot_fresh;
+
+    if (is_fresh && !a->has_stale) {
+        a->has_stale = true;
+        a->stale = (struct dir_verdict){.status = DIR_ABSENT};
+        a->stale_source = DIR_SOURCE_SNAPSHOT;
+        a->age_ms = age_ms;
+    }
+    if (s->conf->snapshot_confirm || !is_fresh)
+        return false;
+    a->verdict = a->stale;
+    a->source = a->stale_source;
+    return true;
+}
+
+/* What is stored: the snapshot, and the cache, which has what was answered live.  The newer of the
+ * two is right.  True if that says all. */
+static bool
+ask_stored(struct dir_section *s, const struct dir_section_question *q, int64_t now_ms,
+           struct dir_section_answer *a)
+{
+    struct snapshot_part *part = s->sync ? sync_part(s->sync) : NULL;
+    enum snapshot_found found = SNAPSHOT_UNKNOWN;
+    struct dir_verdict stored;
+    int64_t age_ms;
+    bool is_cached;
+
+    if (part && q->reader && !(q->flags & DIR_ASK_LIVE))
+        found = snapshot_find(q->reader, part, q->key, &stored);
+    is_cached = ask_cache(s, q, now_ms, a);
+    if (found == SNAPSHOT_UNKNOWN)
+        return is_cached;
+    age_ms = now_ms - snapshot_age(part).look_ms;
+    if ((is_cached || a->has_stale) && a->age_ms >= age_ms) {
+        /* Older than the look. */
+        is_cached = is_cached && found == SNAPSHOT_LACKS && a->verdict.status == DIR_ABSENT;
+        a->has_stale = false;
+    }
+    if (is_cached)
+        return true;
+    if (found == SNAPSHOT_LACKS)
+        return ask_beyond_snapshot(s, age_ms, a);
+    a->verdict = stored;
+    a->source = DIR_SOURCE_SNAPSHOT;
+    a->age_ms = age_ms;
+    return true;
 }
 
 enum dir_status
@@ -108,21 +208,31 @@ dir_section_ask(struct dir_section *s, const struct dir_section_question *q, int
     if (s->file) {
         a->verdict.status = dir_file_has(s->file, q->key) ? DIR_FOUND : DIR_ABSENT;
         a->source = DIR_SOURCE_FILE;
-    } else if (!ask_cache(s, q, now_ms, a)) {
+    } else if (!ask_stored(s, q, now_ms, a)) {
+        a->verdict.status = DIR_UNAVAILABLE;
         if (dir_pool_ask(s->pool, q->key, q->flags & DIR_ASK_DETAIL, q->box, q->id, q->step))
             return DIR_PENDING;
         if (a->has_stale) {
             a->verdict = a->stale;
-            a->source = DIR_SOURCE_CACHE;
+            a->source = a->stale_source;
         }
     }
     return a->verdict.status;
 }
 
 bool
+dir_section_was_known(struct dir_section *s, struct snapshot_reader *reader, struct span address)
+{
+    return s->sync && reader &&
+           snapshot_was_known(reader, sync_part(s->sync), address,
+                              clock_wall_s() - s->conf->tombstones / 1000);
+}
+
+bool
 dir_section_is_ready(struct dir_section *s)
 {
     return s->file || dir_pool_is_up(s->pool) ||
+           (s->sync && snapshot_age(sync_part(s->sync)).is_there) ||
            (s->conf->cache_stale > 0 && dir_cache_count(s->cache) > 0);
 }
 
@@ -147,6 +257,7 @@ dir_section_view(struct dir_section *s, struct dir_view *out)
         .type = type_text(s->conf->type),
         .mode = s->conf->mode == SETTINGS_MODE_SNAPSHOT ? "snapshot" : "lookup",
         .snapshot_age_s = -1,
+        .snapshot_full_age_s = -1,
     };
     span_copy(out->name, sizeof out->name, span_str(s->conf->name));
     if (s->file) {
@@ -155,6 +266,8 @@ dir_section_view(struct dir_section *s, struct dir_view *out)
     } else {
         dir_pool_view(s->pool, out);
         out->cached = dir_cache_count(s->cache);
+        if (s->sync)
+            sync_view(s->sync, out);
     }
 }
 

@@ -12,6 +12,8 @@
 #include "ldap/dir_file.h"
 #include "ldap/dir_pool.h"
 #include "ldap/directory.h"
+#include "ldap/snapshot.h"
+#include "ldap/sync.h"
 
 /* One [directory] section at work, and the set of all that belong to one configuration.  Both are
  * shared between threads by reference: a reload makes a new set, in which what did not change is
@@ -24,6 +26,7 @@ struct dir_section {
     struct dir_file *file;    /* type file, else NULL */
     struct dir_cache *cache;  /* type ldap and ad, else NULL */
     struct dir_pool *pool;    /* the same */
+    struct sync *sync;        /* mode snapshot, once it was begun; else NULL */
     struct dir_section *next; /* of all that are not freed yet; the list is directories' */
 };
 
@@ -36,6 +39,15 @@ struct dir_set {
 /* NULL with E set. */
 struct dir_section *dir_section_new(struct settings *st, const struct settings_directory *conf,
                                     struct err *e);
+/* Nothing comes before it any longer: mode snapshot begins to keep it in SNAPSHOT.  What fails is
+ * told in the log, and the directory is asked live. */
+void dir_section_begin(struct dir_section *s, struct snapshot *snapshot);
+bool dir_section_is_snapshot(const struct settings_directory *conf);
+/* It goes out of use: its threads end when they have nothing to do. Does not wait. */
+void dir_section_stop(struct dir_section *s);
+bool dir_section_has_ended(struct dir_section *s); /* dir_section_free will not wait */
+/* Try again now what backs off. */
+void dir_section_retry(struct dir_section *s);
 /* It is for the keeper of the list to free what has no reference left. */
 void dir_section_unref(struct dir_section *s);
 void dir_section_free(struct dir_section **s);
@@ -46,7 +58,8 @@ bool dir_section_serves(const struct dir_section *s, const struct settings_direc
 /* What is asked of a section, and how. */
 struct dir_section_question {
     struct span key;
-    unsigned flags; /* DIR_ASK_ */
+    unsigned flags;                 /* DIR_ASK_ */
+    struct snapshot_reader *reader; /* NULL: there is no snapshot */
     struct dir_inbox *box;
     uint64_t id; /* these two come back in the reply */
     unsigned step;
@@ -58,12 +71,16 @@ struct dir_section_answer {
     int64_t age_ms;
     bool has_stale; /* PENDING: what to say if no reply comes */
     struct dir_verdict stale;
+    enum dir_source stale_source;
 };
 
 /* Answers at once, or PENDING and a reply comes. UNAVAILABLE: nobody can be asked, nothing is
  * known. */
 enum dir_status dir_section_ask(struct dir_section *s, const struct dir_section_question *q,
                                 int64_t now_ms, struct dir_section_answer *a);
+/* ADDRESS left its snapshot lately. */
+bool dir_section_was_known(struct dir_section *s, struct snapshot_reader *reader,
+                           struct span address);
 /* It can answer live, from its file, its cache or its snapshot. */
 bool dir_section_is_ready(struct dir_section *s);
 void dir_section_view(struct dir_section *s, struct dir_view *out);

@@ -12,6 +12,7 @@ struct directories {
     atomic_uint generation;     /* of CURRENT: clients look here before they take the lock */
     struct dir_section *all;    /* also those that only pending questions still hold */
     struct dir_cache *verified; /* what downstreams said; NULL: memory was out */
+    struct snapshot *snapshot;  /* from the first mode = snapshot on */
 };
 
 /* [directory]'s defaults: the domain whose recipients the downstream knows has no such section. */
@@ -86,8 +87,7 @@ reap(struct directories *d, bool at_end)
     while (*at) {
         struct dir_section *s = *at;
 
-        if (atomic_load(&s->references) == 0 &&
-            (at_end || !s->pool || dir_pool_has_ended(s->pool))) {
+        if (atomic_load(&s->references) == 0 && (at_end || dir_section_has_ended(s))) {
             *at = s->next;
             dir_section_free(&s);
         } else {
@@ -112,14 +112,15 @@ put_set(struct directories *d, struct dir_set *set)
     struct dir_set *old;
 
     for (struct dir_section *s = d->all; s; s = s->next) {
-        if (s->pool && set_has(set, s))
-            dir_pool_retry(s->pool);
-        else if (s->pool)
-            dir_pool_stop(s->pool);
+        if (set_has(set, s))
+            dir_section_retry(s);
+        else
+            dir_section_stop(s);
     }
     for (size_t i = 0; i < set->n; i++) {
         struct dir_section *s = set->sections[i];
 
+        dir_section_begin(s, d->snapshot);
         if (!d->current || !set_has(d->current, s)) {
             s->next = d->all;
             d->all = s;
@@ -134,28 +135,56 @@ put_set(struct directories *d, struct dir_set *set)
         dir_set_unref(old);
 }
 
+/* If a section of ST is to be kept: open what it is kept in.  What is of no section any longer goes
+ * from there. */
+static int
+open_snapshot(struct directories *d, const struct settings *st, struct err *e)
+{
+    const char **names = calloc(st->n_directories + 1, sizeof *names);
+    struct snapshot *s = NULL;
+    size_t n = 0;
+    int rc = 0;
+
+    if (!names)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    for (size_t i = 0; i < st->n_directories; i++)
+        if (dir_section_is_snapshot(&st->directories[i]))
+            names[n++] = st->directories[i].name;
+    if (n > 0 && !d->snapshot) {
+        s = snapshot_open(st->server.state_dir, e);
+        rc = s ? snapshot_retain(s, names, n, e) : -1;
+        pthread_mutex_lock(&d->lock);
+        d->snapshot = s;
+        pthread_mutex_unlock(&d->lock);
+    }
+    free(names);
+    return rc;
+}
+
 struct directories *
 directories_new(struct settings *st, struct err *e)
 {
-    struct dir_set *set = make_set(NULL, st, e);
-    struct directories *d;
+    struct directories *d = calloc(1, sizeof *d);
+    struct dir_set *set;
 
-    if (!set)
-        return NULL;
-    d = calloc(1, sizeof *d);
     if (!d)
         abort(); /* at start, of a few octets */
     d->verified = dir_cache_new(&verified_limits);
     pthread_mutex_init(&d->lock, NULL);
     atomic_init(&d->generation, 0);
-    put_set(d, set);
+    /* First, as it makes a process while there are few threads. */
+    set = open_snapshot(d, st, e) == 0 ? make_set(NULL, st, e) : NULL;
+    if (set)
+        put_set(d, set);
+    else
+        directories_free(&d);
     return d;
 }
 
 int
 directories_reload(struct directories *d, struct settings *st, struct err *e)
 {
-    struct dir_set *set = make_set(d->current, st, e);
+    struct dir_set *set = open_snapshot(d, st, e) == 0 ? make_set(d->current, st, e) : NULL;
 
     if (!set)
         return -1;
@@ -171,8 +200,10 @@ directories_free(struct directories **directories)
 
     if (!d)
         return;
-    dir_set_unref(d->current);
+    if (d->current)
+        dir_set_unref(d->current);
     reap(d, true);
+    snapshot_close(&d->snapshot);
     dir_cache_free(&d->verified);
     pthread_mutex_destroy(&d->lock);
     free(d);
@@ -183,6 +214,17 @@ unsigned
 directories_generation(struct directories *d)
 {
     return atomic_load(&d->generation);
+}
+
+struct snapshot *
+directories_snapshot(struct directories *d)
+{
+    struct snapshot *s;
+
+    pthread_mutex_lock(&d->lock);
+    s = d->snapshot;
+    pthread_mutex_unlock(&d->lock);
+    return s;
 }
 
 struct dir_set *

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/span.h"
 #include "conf/settings.h"
+#include "ldap/dir_address.h"
 
 /* The recipient directory: the facade of ldap/, and the only header of it that others include.
  * It answers at once from a file, the cache or a snapshot, else asks the servers in threads of its
@@ -74,8 +75,8 @@ bool directories_forget(struct directories *d, struct span address);
 
 /* What a downstream that is asked in place of a directory (recipients = downstream) said of ADDRESS
  * (canonical): kept and recalled as a directory's answers are, with the defaults of [directory].
- * UNAVAILABLE: nothing is known; TAKE_STALE admits a positive answer that is past its time, for when
- * nobody can be asked.  Any thread. */
+ * UNAVAILABLE: nothing is known; TAKE_STALE admits a positive answer that is past its time, for
+ * when nobody can be asked.  Any thread. */
 void directories_remember(struct directories *d, struct span address, bool is_found,
                           int64_t now_ms);
 enum dir_status directories_recall(struct directories *d, struct span address, bool take_stale,
@@ -95,11 +96,14 @@ struct dir_view {
     const char *type, *mode; /* as in the configuration */
     bool is_up;              /* some server of it answers, or it needs none */
     bool has_snapshot;
-    uint64_t entries;       /* addresses of the file or the snapshot */
-    int64_t snapshot_age_s; /* -1: it was never taken */
-    uint64_t cached;        /* answers in the cache */
-    uint64_t searches;      /* sent since the start */
-    unsigned pending;       /* questions not answered yet */
+    uint64_t entries;            /* addresses of the file or the snapshot */
+    int64_t snapshot_age_s;      /* of the last look; -1: none was taken */
+    int64_t snapshot_full_age_s; /* of the last full look; the same */
+    bool is_looking;
+    char snapshot_error[160]; /* why the last look was not taken; empty: it was */
+    uint64_t cached;          /* answers in the cache */
+    uint64_t searches;        /* sent since the start */
+    unsigned pending;         /* questions not answered yet */
     struct dir_server_view servers[DIR_VIEW_SERVERS];
     size_t n_servers;
 };
@@ -130,6 +134,35 @@ enum dir_status directory_ask(struct directory_client *c, const struct settings_
                               struct span address, struct span sender, unsigned flags,
                               int64_t now_ms, struct dir_answer *answer, directory_done_fn *done,
                               void *arg, uint64_t *ticket);
+
+/* What a directory that is kept as a snapshot may be told to do. */
+enum dir_order {
+    DIR_ORDER_SYNC,        /* look now, at all of it */
+    DIR_ORDER_SYNC_FORCED, /* and take it whatever it loses */
+    DIR_ORDER_DUPLICATES   /* list addresses that two objects have: Exchange delivers to neither
+                              (NDR 5.1.4) */
+};
+
+struct dir_duplicate {
+    char address[DIR_ADDRESS_MAX + 1];
+    char dns[2][512];
+};
+
+struct dir_report {
+    char error[256];        /* why it could not be done to its end; empty: it was */
+    uint64_t entries;       /* addresses in the snapshot */
+    uint64_t learned, lost; /* addresses, by the look */
+    size_t n;
+    struct dir_duplicate list[];
+};
+
+/* Tell the directory NAME.  DONE(ARG, report) is called once from directory_client_dispatch, REPORT
+ * (NULL: memory is out) for as long as it runs, unless directory_cancel comes first; there is no
+ * deadline, and an order that was begun is not undone.  False: NAME is not kept as a snapshot. */
+typedef void directory_order_fn(void *arg, const struct dir_report *report);
+bool directory_order(struct directory_client *c, const char *name, enum dir_order order,
+                     directory_order_fn *done, void *arg, uint64_t *ticket);
+
 /* A ticket that was answered is fine. */
 void directory_cancel(struct directory_client *c, uint64_t ticket);
 

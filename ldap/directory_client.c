@@ -18,6 +18,7 @@ struct walk {
     bool is_trusted;     /* ... and that one's on_failure is accept */
     enum dir_source source;
     int64_t age_ms;
+    struct snapshot_reader *reader; /* the client's */
 };
 
 /* A question that waits for a reply. */
@@ -29,6 +30,7 @@ struct ask {
     int64_t deadline_ms;
     bool has_stale;
     struct dir_verdict stale;
+    enum dir_source stale_source;
     int64_t stale_age_ms;
     directory_done_fn *done;
     void *arg;
@@ -37,17 +39,39 @@ struct ask {
     char address[DIR_ADDRESS_MAX + 1], sender[DIR_ADDRESS_MAX + 1];
 };
 
+/* An order that waits for its report. */
+struct order {
+    struct order *next;
+    uint64_t ticket;
+    directory_order_fn *done;
+    void *arg;
+};
+
 #define BUCKETS 256u
 
 struct directory_client {
     struct directories *directories;
     struct dir_inbox *box;
+    struct snapshot_reader *reader; /* NULL: there is no snapshot */
+    struct order *orders;
     struct dir_set *set;
     unsigned generation;
     uint64_t last_ticket;
     struct ask *earliest, *latest;
     struct ask *buckets[BUCKETS];
 };
+
+/* The configuration of now. */
+static void
+take_current(struct directory_client *c)
+{
+    struct snapshot *s = directories_snapshot(c->directories);
+
+    c->generation = directories_generation(c->directories);
+    c->set = directories_current(c->directories);
+    if (s && !c->reader)
+        c->reader = snapshot_reader_new(s);
+}
 
 struct directory_client *
 directory_client_new(struct directories *d)
@@ -62,8 +86,7 @@ directory_client_new(struct directories *d)
         return NULL;
     }
     c->directories = d;
-    c->generation = directories_generation(d);
-    c->set = directories_current(d);
+    take_current(c);
     return c;
 }
 
@@ -136,6 +159,26 @@ ask_free(struct directory_client *c, struct ask *a)
     free(a);
 }
 
+/* The first of *AT. */
+static void
+order_free(struct order **at)
+{
+    struct order *o = *at;
+
+    *at = o->next;
+    free(o);
+}
+
+static struct order **
+order_find(struct directory_client *c, uint64_t ticket)
+{
+    struct order **at = &c->orders;
+
+    while (*at && (*at)->ticket != ticket)
+        at = &(*at)->next;
+    return at;
+}
+
 void
 directory_client_free(struct directory_client **client)
 {
@@ -149,7 +192,10 @@ directory_client_free(struct directory_client **client)
         ask_unschedule(c, a);
         ask_free(c, a);
     }
+    while (c->orders)
+        order_free(&c->orders);
     dir_inbox_close(&c->box);
+    snapshot_reader_free(&c->reader);
     dir_set_unref(c->set);
     free(c);
     *client = NULL;
@@ -158,12 +204,15 @@ directory_client_free(struct directory_client **client)
 void
 directory_cancel(struct directory_client *c, uint64_t ticket)
 {
+    struct order **o = order_find(c, ticket);
     struct ask *a = *ask_find(c, ticket);
 
     if (a) {
         ask_unschedule(c, a);
         ask_free(c, a);
     }
+    if (*o)
+        order_free(o);
 }
 
 /* The walk. */
@@ -204,6 +253,24 @@ walk_key(const struct walk *w, char key[DIR_KEY_MAX + 1])
         n += w->sender.n;
     }
     return span_of(key, n);
+}
+
+/* The address, or what it is without its tag, left one of the directories lately. */
+static bool
+walk_was_known(const struct walk *w)
+{
+    char untagged[DIR_ADDRESS_MAX + 1];
+    size_t n = dir_address_untagged(w->address, untagged);
+
+    for (size_t i = 0; i < w->n; i++) {
+        struct dir_section *s = w->sections[i];
+
+        if (dir_section_was_known(s, w->reader, w->address) ||
+            (n > 0 && s->conf->plus_addressing &&
+             dir_section_was_known(s, w->reader, span_of(untagged, n))))
+            return true;
+    }
+    return false;
 }
 
 static void
@@ -256,9 +323,13 @@ walk_take(struct walk *w, const struct dir_verdict *v, enum dir_source source, i
     }
     if (w->i < w->n)
         return false;
-    *answer = (struct dir_answer){.status = DIR_ABSENT, .source = w->source, .age_ms = w->age_ms};
     if (w->is_unavailable)
         *answer = (struct dir_answer){.status = w->is_trusted ? DIR_FOUND : DIR_UNAVAILABLE};
+    else
+        *answer = (struct dir_answer){.status = DIR_ABSENT,
+                                      .source = w->source,
+                                      .was_known = walk_was_known(w),
+                                      .age_ms = w->age_ms};
     return true;
 }
 
@@ -270,8 +341,12 @@ walk_on(struct directory_client *c, struct walk *w, uint64_t ticket, unsigned st
 {
     for (;;) {
         char key[DIR_KEY_MAX + 1];
-        const struct dir_section_question q = {
-            .key = walk_key(w, key), .flags = w->flags, .box = c->box, .id = ticket, .step = step};
+        const struct dir_section_question q = {.key = walk_key(w, key),
+                                               .flags = w->flags,
+                                               .reader = c->reader,
+                                               .box = c->box,
+                                               .id = ticket,
+                                               .step = step};
 
         if (dir_section_ask(w->sections[w->i], &q, now_ms, a) == DIR_PENDING)
             return false;
@@ -286,9 +361,19 @@ ask_wait(struct directory_client *c, struct ask *a, const struct dir_section_ans
 {
     a->has_stale = pending->has_stale;
     a->stale = pending->stale;
+    a->stale_source = pending->stale_source;
     a->stale_age_ms = pending->age_ms;
     a->deadline_ms = now_ms + a->walk.sections[a->walk.i]->conf->timeout;
     ask_schedule(c, a);
+}
+
+static void
+refresh(struct directory_client *c)
+{
+    if (c->generation == directories_generation(c->directories))
+        return;
+    dir_set_unref(c->set);
+    take_current(c);
 }
 
 enum dir_status
@@ -300,11 +385,8 @@ directory_ask(struct directory_client *c, const struct settings_domain *domain, 
     struct dir_section_answer pending;
     struct ask *a;
 
-    if (c->generation != directories_generation(c->directories)) {
-        dir_set_unref(c->set);
-        c->generation = directories_generation(c->directories);
-        c->set = directories_current(c->directories);
-    }
+    refresh(c);
+    w.reader = c->reader;
     *answer = (struct dir_answer){.status = DIR_UNAVAILABLE};
     if (address.n == 0 || address.n > DIR_ADDRESS_MAX || sender.n > DIR_ADDRESS_MAX ||
         !walk_begin(&w, c->set, domain))
@@ -348,7 +430,7 @@ ask_answered(struct directory_client *c, struct ask *a, const struct dir_verdict
     ask_unschedule(c, a);
     if (v->status == DIR_UNAVAILABLE && a->has_stale) {
         v = &a->stale;
-        source = DIR_SOURCE_CACHE;
+        source = a->stale_source;
         age_ms = a->stale_age_ms;
     }
     if (!walk_take(&a->walk, v, source, age_ms, &answer) &&
@@ -359,6 +441,40 @@ ask_answered(struct directory_client *c, struct ask *a, const struct dir_verdict
     ask_free(c, a);
     answer.detail = detail;
     done(arg, &answer);
+}
+
+bool
+directory_order(struct directory_client *c, const char *name, enum dir_order order,
+                directory_order_fn *done, void *arg, uint64_t *ticket)
+{
+    struct order *o = malloc(sizeof *o);
+    struct dir_section *s;
+
+    refresh(c);
+    s = dir_set_find(c->set, name);
+    if (!o || !s || !s->sync || !sync_order(s->sync, order, c->box, c->last_ticket + 1)) {
+        free(o);
+        return false;
+    }
+    *o = (struct order){.next = c->orders, .ticket = ++c->last_ticket, .done = done, .arg = arg};
+    c->orders = o;
+    *ticket = o->ticket;
+    return true;
+}
+
+static void
+order_answered(struct directory_client *c, const struct dir_reply *r)
+{
+    struct order **at = order_find(c, r->id), *o = *at;
+    directory_order_fn *done;
+    void *arg;
+
+    if (!o)
+        return;
+    done = o->done;
+    arg = o->arg;
+    order_free(at);
+    done(arg, r->report);
 }
 
 void
@@ -374,6 +490,8 @@ directory_client_dispatch(struct directory_client *c, int64_t now_ms)
         item = item->next;
         if (a && a->step == r->step)
             ask_answered(c, a, &r->verdict, r->detail, now_ms);
+        else if (!a)
+            order_answered(c, r);
         dir_reply_free(r);
     }
     while (c->earliest && c->earliest->deadline_ms <= now_ms)

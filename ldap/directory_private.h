@@ -10,6 +10,8 @@
 
 /* Changes whenever directories_current does. */
 unsigned directories_generation(struct directories *d);
+/* What sections are kept in; NULL: none is. It outlives the clients. */
+struct snapshot *directories_snapshot(struct directories *d);
 /* The caller owns the reference. */
 struct dir_set *directories_current(struct directories *d);
 

@@ -47,7 +47,7 @@ struct snapshot_mark {
     int64_t full_s, look_s; /* wall clock, when they began; 0: never */
     uint64_t usn;           /* Active Directory: all changes up to it were seen */
     struct snapshot_id invocation;
-    char controller[256]; /* dnsHostName; empty: no Active Directory */
+    char controller[256]; /* which server: dnsHostName, or the URI where there is none */
     char cookie[512];     /* RFC 4533; empty: none */
     uint64_t entries;     /* addresses; the snapshot counts them */
     uint64_t objects;

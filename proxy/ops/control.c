@@ -8,6 +8,7 @@
 #include "conf/value.h"
 #include "policy/mark.h"
 #include "proxy/ops/choice_words.h"
+#include "proxy/ops/control_directory.h"
 #include "proxy/ops/control_explain.h"
 #include "proxy/ops/control_lookup.h"
 #include "proxy/ops/control_socket.h"
@@ -184,16 +185,38 @@ do_remote_domains(const struct request *r)
 }
 
 static void
-do_directory(const struct request *r)
+show_directories(const struct request *r)
 {
     struct status s;
-    if (*arg(r, 0) && strcmp(arg(r, 0), "status") != 0)
-        control_refuse(r->call, "directory does not know `%s`", arg(r, 0));
-    else if (take_status(r, &s)) {
-        control_answer(r->call, json_pack("{s:b, s:o}", "ready", s.is_directory_ready,
-                                          "directories", status_json_directories(&s)));
-        status_clear(&s);
+    if (!take_status(r, &s))
+        return;
+    control_answer(r->call, json_pack("{s:b, s:o}", "ready", s.is_directory_ready, "directories",
+                                      status_json_directories(&s)));
+    status_clear(&s);
+}
+
+static void
+do_directory(const struct request *r)
+{
+    const char *what = arg(r, 0);
+    bool is_forced = strcmp(arg(r, 1), "--force") == 0;
+    enum dir_order order;
+    if (strcmp(what, "sync") == 0 && (is_forced || *arg(r, 1) == '\0')) {
+        order = is_forced ? DIR_ORDER_SYNC_FORCED : DIR_ORDER_SYNC;
+    } else if (*arg(r, 1) != '\0') {
+        control_refuse(r->call, "directory %s does not know `%s`", what, arg(r, 1));
+        return;
+    } else if (strcmp(what, "duplicates") == 0) {
+        order = DIR_ORDER_DUPLICATES;
+    } else if (*what == '\0' || strcmp(what, "status") == 0) {
+        show_directories(r);
+        return;
+    } else {
+        control_refuse(r->call, "directory does not know `%s`", what);
+        return;
     }
+    control_directory_order(r->control->srv->directories, lookups_client(r->control->lookups),
+                            r->call, order);
 }
 
 static void

@@ -57,6 +57,8 @@ control_completion(FILE *out)
                     control_commands[i].choices);
     }
     fputs("        esac\n"
+          "    elif [[ $command == directory && ${COMP_WORDS[COMP_CWORD - 1]} == sync ]]; then\n"
+          "        words=--force\n"
           "    fi\n"
           "    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
           "}\n"

@@ -93,6 +93,12 @@ lookups_free(struct lookups **pl)
     free(l);
 }
 
+struct directory_client *
+lookups_client(struct lookups *l)
+{
+    return l->client;
+}
+
 static void
 lookup_free(struct lookup *k)
 {

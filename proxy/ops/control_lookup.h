@@ -16,6 +16,7 @@ struct lookups;
 struct lookups *lookups_new(struct server *srv, struct event_base *base);
 /* After the calls that wait were cancelled. NULL is fine. */
 void lookups_free(struct lookups **l);
+struct directory_client *lookups_client(struct lookups *l);
 /* Answers CALL, perhaps later.  SENDER "" is the null sender. */
 void lookups_start(struct lookups *l, struct control_call *call, const char *address,
                    const char *sender);

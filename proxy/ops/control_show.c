@@ -215,6 +215,39 @@ show_directories(const json_t *list, FILE *out)
 }
 
 static void
+show_looks(const json_t *list, FILE *out)
+{
+    struct text_table *t = NEW_TABLE("DIRECTORY", ">ENTRIES", ">LEARNED", ">LOST");
+    size_t i;
+    json_t *d;
+    json_array_foreach(list, i, d)
+    {
+        text_table_add(t, *text(d, "name") ? text(d, "name") : "(default)");
+        text_table_addf(t, "%" JSON_INTEGER_FORMAT, integer(d, "entries"));
+        text_table_addf(t, "%" JSON_INTEGER_FORMAT, integer(d, "learned"));
+        text_table_addf(t, "%" JSON_INTEGER_FORMAT, integer(d, "lost"));
+    }
+    text_table_print(&t, SIZE_MAX, "", out);
+}
+
+static void
+show_duplicates(const json_t *list, FILE *out)
+{
+    struct text_table *t = NEW_TABLE("ADDRESS", "OBJECT");
+    size_t i, k;
+    json_t *d, *dn;
+    json_array_foreach(list, i, d)
+    {
+        json_array_foreach(json_object_get(d, "objects"), k, dn)
+        {
+            text_table_add(t, k == 0 ? text(d, "address") : "");
+            text_table_add(t, json_string_value(dn));
+        }
+    }
+    text_table_print(&t, SIZE_MAX, "No address is on two objects.", out);
+}
+
+static void
 show_remote_domains(const json_t *list, FILE *out)
 {
     struct text_table *t =
@@ -406,7 +439,12 @@ control_show(enum control_id command, json_t *answer, FILE *out)
         show_downstreams(json_object_get(answer, "downstreams"), out);
         return;
     case CONTROL_directory:
-        show_directories(json_object_get(answer, "directories"), out);
+        if (json_object_get(answer, "looks"))
+            show_looks(json_object_get(answer, "looks"), out);
+        else if (json_object_get(answer, "duplicates"))
+            show_duplicates(json_object_get(answer, "duplicates"), out);
+        else
+            show_directories(json_object_get(answer, "directories"), out);
         return;
     case CONTROL_lookup:
     case CONTROL_forget:

@@ -139,6 +139,11 @@ status_json_directories(const struct status *s)
         one = with(one, "entries", number(d->entries));
         one = with(one, "snapshot_age_s",
                    d->snapshot_age_s >= 0 ? json_integer(d->snapshot_age_s) : json_null());
+        one =
+            with(one, "snapshot_full_age_s",
+                 d->snapshot_full_age_s >= 0 ? json_integer(d->snapshot_full_age_s) : json_null());
+        one = with(one, "snapshot_error", json_text_str(d->snapshot_error));
+        one = with(one, "looking", json_boolean(d->is_looking));
         one = with(one, "cached", number(d->cached));
         one = with(one, "searches", number(d->searches));
         one = with(one, "pending", json_integer(d->pending));

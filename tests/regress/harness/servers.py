@@ -60,12 +60,25 @@ class Server:
 
 # Directory
 
-# The attributes of Active Directory that recipients are looked up by.
+# The attributes of Active Directory that recipients are looked up by, and that say who may write to them.
 AD_SCHEMA = """
 attributetype ( 1.2.840.113556.1.2.210 NAME 'proxyAddresses' EQUALITY caseIgnoreMatch
   SUBSTR caseIgnoreSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
+attributetype ( 1.2.840.113556.1.4.5062 NAME 'msExchRequireAuthToSendTo' EQUALITY booleanMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.7 SINGLE-VALUE )
+attributetype ( 1.2.840.113556.1.2.129 NAME 'authOrig' EQUALITY distinguishedNameMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 )
+attributetype ( 1.2.840.113556.1.2.221 NAME 'unauthOrig' EQUALITY distinguishedNameMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 )
+attributetype ( 1.2.840.113556.1.2.144 NAME 'dLMemSubmitPerms' EQUALITY distinguishedNameMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 )
+attributetype ( 1.2.840.113556.1.2.47 NAME 'dLMemRejectPerms' EQUALITY distinguishedNameMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.12 )
+attributetype ( 1.2.840.113556.1.2.138 NAME 'delivContLength' EQUALITY integerMatch
+  SYNTAX 1.3.6.1.4.1.1466.115.121.1.27 SINGLE-VALUE )
 objectclass ( 1.3.6.1.4.1.99999.1.1 NAME 'adRecipient' SUP top STRUCTURAL MUST cn
-  MAY ( mail $ proxyAddresses ) )
+  MAY ( mail $ proxyAddresses $ member $ msExchRequireAuthToSendTo $ authOrig $ unauthOrig $
+  dLMemSubmitPerms $ dLMemRejectPerms $ delivContLength ) )
 """
 
 SLAPD = """
@@ -75,6 +88,8 @@ include {directory}/ad.schema
 pidfile {directory}/slapd.pid
 modulepath /usr/lib/ldap
 moduleload back_mdb
+moduleload syncprov
+sizelimit size.soft=1000 size.hard=1000 size.prtotal=unlimited
 TLSCACertificateFile {ca}
 TLSCertificateFile {certificate}
 TLSCertificateKeyFile {key}
@@ -85,7 +100,13 @@ rootpw secret
 directory {directory}/db
 maxsize 1073741824
 dbnosync
-index objectClass,proxyAddresses,mail eq
+index objectClass,proxyAddresses,mail,entryUUID,entryCSN eq
+"""
+
+# RFC 4533.
+SYNCPROV = """
+overlay syncprov
+syncprov-sessionlog 10000
 """
 
 SLAPD_ROOT = """dn: dc=example,dc=test
@@ -97,30 +118,36 @@ o: example
 """
 
 
-def recipient_entry(name, addresses):
-    """LDIF of a recipient; the first address is its primary one."""
-    lines = [f"dn: cn={name},dc=example,dc=test", "objectClass: adRecipient", f"cn: {name}",
+def recipient_dn(name):
+    return f"cn={name},dc=example,dc=test"
+
+
+def recipient_entry(name, addresses, **attributes):
+    """LDIF of a recipient; the first address is its primary one.  ATTRIBUTES are lists of values."""
+    lines = [f"dn: {recipient_dn(name)}", "objectClass: adRecipient", f"cn: {name}",
              f"mail: {addresses[0]}"]
     lines += [f"proxyAddresses: {'smtp' if index else 'SMTP'}:{address}"
               for index, address in enumerate(addresses)]
+    lines += [f"{key}: {value}" for key, values in attributes.items() for value in values]
     return "\n".join(lines) + "\n\n"
 
 
 class Slapd(Server):
-    """RECIPIENTS: name -> list of addresses."""
+    """RECIPIENTS: name -> list of addresses, or LDIF.  SYNCPROV: it tells changes by RFC 4533."""
 
     ROOT_DN = "cn=admin,dc=example,dc=test"
     PASSWORD = "secret"
     BASE = "dc=example,dc=test"
 
-    def __init__(self, directory, certificates, recipients):
+    def __init__(self, directory, certificates, recipients, syncprov=False):
         os.mkdir(os.path.join(directory, "db"))
         write(directory, "ad.schema", AD_SCHEMA)
         tls = certificates.exchange
         conf = write(directory, "slapd.conf", SLAPD.format(
             directory=directory, ca=certificates.ca.certificate, certificate=tls.certificate,
-            key=tls.key))
-        ldif = SLAPD_ROOT + "".join(recipient_entry(*item) for item in recipients.items())
+            key=tls.key) + (SYNCPROV if syncprov else ""))
+        ldif = SLAPD_ROOT + (recipients if isinstance(recipients, str) else
+                             "".join(recipient_entry(*item) for item in recipients.items()))
         subprocess.run([program("slapadd"), "-q", "-f", conf], input=ldif.encode(), check=True,
                        capture_output=True)
         port, tls_port = free_port(), free_port()
@@ -129,9 +156,20 @@ class Slapd(Server):
         super().__init__(directory, [program("slapd"), "-f", conf, "-d", "0", "-h",
                                      f"{self.uri} {self.tls_uri}"], port=port)
 
-    def add(self, name, addresses):
-        subprocess.run([program("ldapadd"), "-x", "-H", self.uri, "-D", self.ROOT_DN, "-w", self.PASSWORD],
-                       input=recipient_entry(name, addresses).encode(), check=True, capture_output=True)
+    def change(self, ldif):
+        subprocess.run([program("ldapmodify"), "-x", "-H", self.uri, "-D", self.ROOT_DN, "-w", self.PASSWORD],
+                       input=ldif.encode(), check=True, capture_output=True)
+
+    def add(self, name, addresses, **attributes):
+        entry = recipient_entry(name, addresses, **attributes)
+        self.change(entry.replace("objectClass:", "changetype: add\nobjectClass:", 1))
+
+    def delete(self, *names):
+        self.change("".join(f"dn: {recipient_dn(name)}\nchangetype: delete\n\n" for name in names))
+
+    def replace(self, name, attribute, *values):
+        lines = "".join(f"{attribute}: {value}\n" for value in values)
+        self.change(f"dn: {recipient_dn(name)}\nchangetype: modify\nreplace: {attribute}\n{lines}")
 
 
 # Mail
