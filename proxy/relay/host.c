@@ -34,6 +34,7 @@ struct route {
     size_t n_hosts;
     bool is_current;          /* named by the settings in force; under the owner's lock */
     _Atomic uint64_t waiting; /* a bit for each loop */
+    _Atomic bool no_dsn_told;
 };
 
 struct hosts {
@@ -264,6 +265,27 @@ hosts_capabilities(struct hosts *h, struct smtp_capabilities *caps)
         }
     }
     pthread_mutex_unlock(&h->lock);
+}
+
+bool
+route_has_dsn(const struct route *r)
+{
+    bool was_reached = false;
+
+    for (size_t i = 0; i < r->n_hosts; i++) {
+        if (!host_was_reached(r->hosts[i]))
+            continue;
+        was_reached = true;
+        if ((host_capabilities(r->hosts[i]).bits & SMTP_CAP_BIT(DSN)) == 0)
+            return false;
+    }
+    return was_reached;
+}
+
+bool
+route_tell_no_dsn(struct route *r)
+{
+    return !atomic_exchange(&r->no_dsn_told, true);
 }
 
 size_t

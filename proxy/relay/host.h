@@ -41,6 +41,10 @@ bool hosts_up(struct hosts *h); /* for /readyz: some host was tried and answers 
  * known of each. */
 void hosts_capabilities(struct hosts *h, struct smtp_capabilities *caps);
 
+/* Does every host of R that was ever reached offer DSN?  And true once, for the log line that says
+ * it does not. */
+bool route_has_dsn(const struct route *r);
+bool route_tell_no_dsn(struct route *r);
 size_t route_hosts(const struct route *r);
 struct host *route_host(const struct route *r, size_t i);
 const char *route_name(const struct route *r);

@@ -77,6 +77,8 @@ delivery_free(struct delivery *d)
     if (d->is_orphan)
         d->w->orphans--;
     message_free(&d->m);
+    if (d->pool != NULL)
+        pool_release(d->pool);
     free(d->keys);
     free(d->served);
     free(d->downstream);
@@ -326,7 +328,8 @@ delivery_start(struct session *s, struct message *m, const char *downstream)
         return NULL;
     d->w = s->w;
     d->st = settings_ref(s->st);
-    d->pool = worker_pool(s->w, downstream);
+    if ((d->pool = worker_pool(s->w, downstream)) != NULL)
+        pool_hold(d->pool);
     d->downstream = span_dup(span_str(downstream));
     d->kick = evtimer_new(s->w->loop.base, on_kick, d);
     d->m = m;

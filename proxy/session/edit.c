@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "policy/remote_domain.h"
 #include "proxy/smtp/header.h"
 #include "proxy/smtp/trace.h"
@@ -90,6 +91,16 @@ sender_domain(const struct message *m)
     return at != NULL ? span_str(at + 1) : span_of("", 0);
 }
 
+/* The rules ask for what only DSN can carry: said once for each downstream. */
+static void
+tell_no_dsn(struct route *route)
+{
+    if (route_tell_no_dsn(route))
+        log_event(LOG_LEVEL_WARNING, "downstream", "downstream", route_name(route), "state",
+                  "degraded", "error", "offers no DSN: [remote_domain] rules work by header alone",
+                  NULL);
+}
+
 enum edit_verdict
 edit_message(struct message *m, const struct edit *edit)
 {
@@ -97,15 +108,18 @@ edit_message(struct message *m, const struct edit *edit)
     struct remote_rules rules =
         remote_domain_rules(settings_remote_domain_for(st, sender_domain(m)), edit->is_proven);
     struct span rest = span_of(m->header, m->header_n);
+    bool has_dsn = edit->route != NULL && route_has_dsn(edit->route);
     struct header_field field;
 
     if (is_loop(rest, st))
         return EDIT_LOOP;
+    if (remote_domain_needs_dsn(&rules) && !has_dsn && edit->route != NULL)
+        tell_no_dsn(edit->route);
     char *out = malloc(TRACE_MAX + REMOTE_HEADER_TEXT + m->header_n);
     if (out == NULL)
         return EDIT_FAILED;
     size_t n = write_trace(m, edit, out);
-    n += remote_domain_header(&rules, edit->has_dsn, out + n);
+    n += remote_domain_header(&rules, has_dsn, out + n);
     while (header_next(&rest, &field)) {
         if ((st->server.header_firewall && is_internal_field(&field)) ||
             remote_domain_strips(&rules, field.name))

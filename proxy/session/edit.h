@@ -7,6 +7,7 @@
 
 #include "base/netaddr.h"
 #include "conf/settings.h"
+#include "proxy/relay/host.h"
 #include "proxy/relay/message.h"
 
 /* What is done to a complete message before it is handed over: loops are found, fields that a
@@ -19,9 +20,9 @@ struct edit {
     const char *helo;
     const char *id; /* SESSION.N */
     bool is_esmtp;
-    const SSL *ssl; /* NULL: in the clear */
-    bool has_dsn;   /* the downstream offers DSN */
-    bool is_proven; /* SPF says the sender is who he says he is */
+    const SSL *ssl;      /* NULL: in the clear */
+    struct route *route; /* where it goes: does it offer DSN? */
+    bool is_proven;      /* SPF says the sender is who he says he is */
 };
 
 enum edit_verdict { EDIT_OK, EDIT_LOOP, EDIT_FAILED /* memory is out */ };

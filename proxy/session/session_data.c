@@ -311,7 +311,7 @@ hand_over(struct session *s, bool is_proven)
                         .id = id,
                         .is_esmtp = s->is_esmtp,
                         .ssl = stream_ssl(s->stream),
-                        .has_dsn = (s->offered & SMTP_CAP_BIT(DSN)) != 0,
+                        .route = hosts_route(s->w->srv->hosts, tx->domain->downstream),
                         .is_proven = is_proven};
 
     snprintf(id, sizeof(id), "%s.%u", s->id, s->messages);
