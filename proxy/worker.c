@@ -62,6 +62,7 @@ struct worker_private {
     size_t n_listeners;
     struct pool **pools; /* one for each downstream of the settings */
     size_t n_pools;
+    struct pool_list all_pools; /* retired ones too */
     int spare_fd; /* given up for a moment when descriptors run out */
     int64_t drain_until_ms;
 };
@@ -233,6 +234,7 @@ make_pools(struct worker *w, struct settings *st, struct pool ***pools, struct e
     for (size_t i = 0; i < st->n_downstreams; i++) {
         struct pool_place place = {.loop = &w->loop,
                                    .loop_index = w->index,
+                                   .list = &w->private->all_pools,
                                    .settings = st,
                                    .downstream = i,
                                    .hosts = w->srv->hosts,
@@ -240,7 +242,7 @@ make_pools(struct worker *w, struct settings *st, struct pool ***pools, struct e
         if (((*pools)[i] = pool_new(&place, e)) == NULL) {
             err_wrap(e, "downstream %s", st->downstreams[i].name);
             while (i > 0)
-                pool_retire(&(*pools)[--i], true);
+                pool_retire(&(*pools)[--i]);
             free(*pools);
             *pools = NULL;
             return -1;
@@ -250,10 +252,10 @@ make_pools(struct worker *w, struct settings *st, struct pool ***pools, struct e
 }
 
 static void
-retire_pools(struct worker *w, bool is_end)
+retire_pools(struct worker *w)
 {
     for (size_t i = 0; i < w->private->n_pools; i++)
-        pool_retire(&w->private->pools[i], is_end);
+        pool_retire(&w->private->pools[i]);
     free(w->private->pools);
     w->private->pools = NULL;
     w->private->n_pools = 0;
@@ -396,8 +398,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    for (size_t i = 0; i < w->private->n_pools; i++)
-        pool_tick(w->private->pools[i], now_ms);
+    pools_tick(&w->private->all_pools, now_ms);
     press(w, now_ms);
     if (w->is_draining && now_ms >= w->private->drain_until_ms)
         drain_sessions(w, true);
@@ -442,21 +443,13 @@ take_settings(struct worker *w, struct settings *st, struct tls_contexts *tls)
         tls_contexts_unref(tls);
         return;
     }
-    retire_pools(w, false);
+    retire_pools(w);
     w->private->pools = pools;
     w->private->n_pools = st->n_downstreams;
     settings_unref(w->settings);
     w->settings = st;
     tls_contexts_unref(w->tls);
     w->tls = tls;
-}
-
-static void
-wake_pools(struct worker *w, const struct route *r)
-{
-    for (size_t i = 0; i < w->private->n_pools; i++)
-        if (pool_route(w->private->pools[i]) == r)
-            pool_wake(w->private->pools[i]);
 }
 
 static void
@@ -484,7 +477,7 @@ on_mailbox(evutil_socket_t fd, short what, void *arg)
             cut(w);
             break;
         case LETTER_ROUTE:
-            wake_pools(w, l->route);
+            pools_wake(&w->private->all_pools, l->route);
             break;
         case LETTER_DELIVERY:
             delivery_wake(w, l->ticket);
@@ -593,7 +586,8 @@ worker_free(struct worker *w)
     if (w->loop.base != NULL) {
         hosts_set_post(w->srv->hosts, w->index, NULL, NULL);
         close_listeners(w);
-        retire_pools(w, true);
+        retire_pools(w);
+        pools_end(&w->private->all_pools);
         directory_client_free(&w->directory);
         resolver_client_free(&w->resolver);
         spool_client_free(&w->spool);
@@ -646,6 +640,7 @@ worker_new(struct server *srv, unsigned index, struct settings *st, struct tls_c
     TAILQ_INIT(&w->sessions);
     TAILQ_INIT(&w->dead);
     TAILQ_INIT(&w->waiting);
+    TAILQ_INIT(&w->private->all_pools);
     w->private->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     w->loop.scratch = malloc(STREAM_SCRATCH);
     w->loop.base = make_base();

@@ -60,7 +60,9 @@ struct pool_host {
 };
 
 struct pool {
+    TAILQ_ENTRY(pool) link;
     struct pool_place place;
+    unsigned holds; /* users that keep us over turns of the loop */
     const struct settings_downstream *ds;
     struct route *route;
     struct tls_client *tls;
@@ -78,6 +80,7 @@ static void member_opened(void *owner);
 static void member_closed(void *owner, enum downstream_fail why, const struct smtp_reply *reply);
 static void member_idle(void *owner);
 static void serve(struct pool *p);
+static void wake(struct pool *p);
 
 static const struct downstream_events member_events = {
     .opened = member_opened, .closed = member_closed, .idle = member_idle};
@@ -181,25 +184,47 @@ on_kick(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
+    pool_hold(p);
     while ((r = TAILQ_FIRST(&p->failed)) != NULL) {
         TAILQ_REMOVE(&p->failed, r, link);
         tell_failed(r, r->failure, -1);
     }
+    pool_release(p);
 }
 
 /* --- members --- */
 
 static void
-pool_free_if_done(struct pool *p)
+pool_free(struct pool *p)
 {
-    if (!p->is_retired || !TAILQ_EMPTY(&p->members) || !TAILQ_EMPTY(&p->turns) ||
-        !TAILQ_EMPTY(&p->failed))
-        return;
+    TAILQ_REMOVE(p->place.list, p, link);
     event_free(p->kick);
     tls_client_free(&p->tls);
     free(p->hosts);
     settings_unref(p->place.settings);
     free(p);
+}
+
+static void
+pool_free_if_done(struct pool *p)
+{
+    if (p->is_retired && p->holds == 0 && TAILQ_EMPTY(&p->members) && TAILQ_EMPTY(&p->turns) &&
+        TAILQ_EMPTY(&p->failed))
+        pool_free(p);
+}
+
+struct pool *
+pool_hold(struct pool *p)
+{
+    p->holds++;
+    return p;
+}
+
+void
+pool_release(struct pool *p)
+{
+    p->holds--;
+    pool_free_if_done(p);
 }
 
 /* Close a connection and give its slot back. */
@@ -309,15 +334,15 @@ static void
 settle(struct member *m)
 {
     struct pool *p = m->pool;
-
     unsigned host = m->host;
+
     member_become_idle(m);
     if (p->is_retired || is_worn(p, m, clock_ms()))
         member_drop(m);
     serve(p);
     trim_idle(p, host);
     if (route_others_wait(p->route, p->place.loop_index))
-        pool_wake(p);
+        wake(p);
     pool_free_if_done(p);
 }
 
@@ -394,14 +419,17 @@ member_closed(void *owner, enum downstream_fail why, const struct smtp_reply *re
         char error[160];
         describe(error, sizeof(error), why, reply);
         /* A host that answers, but refuses one more connection now, is not down. */
-        if (reply == NULL || reply->code / 100 == 5)
+        if (why == DOWNSTREAM_TLS)
+            set_host_state(p, host, HOST_DEGRADED, downstream_fail_text(why));
+        else if (reply == NULL || reply->code / 100 == 5)
             set_host_state(p, host, HOST_DOWN, error);
     }
     member_drop(m);
     serve(p);
     if (r != NULL)
-        tell_failed(r, why == DOWNSTREAM_TLS ? POOL_TLS : POOL_NO_ANSWER, (int)host);
-    pool_free_if_done(p);
+        tell_failed(r, why == DOWNSTREAM_TLS ? POOL_TLS : POOL_NO_ANSWER, (int)host); /* holds P */
+    else
+        pool_free_if_done(p);
 }
 
 /* --- choosing --- */
@@ -500,20 +528,31 @@ choose_host(struct pool *p, uint64_t mask)
     return -1;
 }
 
+/* The hosts that R has not tried and whose state is not worse than WORST. */
+static uint64_t
+candidates(const struct pool *p, const struct pool_request *r, enum host_state worst)
+{
+    uint64_t mask = 0;
+
+    for (size_t i = 0; i < p->n_hosts && i < 64; i++)
+        if (host_state(p->hosts[i].host) <= worst && (r->wish.tried >> i & 1) == 0)
+            mask |= UINT64_C(1) << i;
+    return mask;
+}
+
 /* TRY_FAILED: no host is left for it. */
 static enum try
 try_request(struct pool *p, struct pool_request *r, struct member **found)
 {
-    uint64_t mask = 0;
+    uint64_t mask = candidates(p, r, HOST_UP);
     bool weighted = false;
     enum try outcome = TRY_FAILED;
 
-    for (size_t i = 0; i < p->n_hosts && i < 64; i++) {
-        if (host_state(p->hosts[i].host) == HOST_DOWN || (r->wish.tried >> i & 1) != 0)
-            continue;
-        mask |= UINT64_C(1) << i;
-        weighted = weighted || host_weight(p->hosts[i].host) > 0;
-    }
+    if (mask == 0)
+        mask = candidates(p, r, HOST_DEGRADED);
+    for (size_t i = 0; i < p->n_hosts && i < 64; i++)
+        if ((mask >> i & 1) != 0 && host_weight(p->hosts[i].host) > 0)
+            weighted = true;
     for (int host = choose_host(p, mask); host >= 0; host = choose_host(p, mask)) {
         /* A spare is not for when the others are merely busy. */
         if (weighted && host_weight(p->hosts[host].host) == 0)
@@ -584,6 +623,7 @@ pool_new(const struct pool_place *place, struct err *e)
         for (size_t i = 0; i < p->n_hosts; i++)
             p->hosts[i].host = route_host(p->route, i);
         settings_ref(place->settings);
+        TAILQ_INSERT_TAIL(place->list, p, link);
         return p;
     }
     if (p->kick != NULL)
@@ -593,8 +633,20 @@ pool_new(const struct pool_place *place, struct err *e)
     return NULL;
 }
 
+static void
+drop_idle(struct pool *p)
+{
+    struct member *m, *next;
+
+    for (m = TAILQ_FIRST(&p->members); m != NULL; m = next) {
+        next = TAILQ_NEXT(m, link);
+        if (m->state == MEMBER_IDLE)
+            member_drop(m);
+    }
+}
+
 void
-pool_retire(struct pool **pp, bool is_end)
+pool_retire(struct pool **pp)
 {
     struct pool *p = *pp;
 
@@ -602,13 +654,20 @@ pool_retire(struct pool **pp, bool is_end)
         return;
     *pp = NULL;
     p->is_retired = true;
-    struct member *m, *next;
-    for (m = TAILQ_FIRST(&p->members); m != NULL; m = next) {
-        next = TAILQ_NEXT(m, link);
-        if (m->state == MEMBER_IDLE || is_end)
-            member_drop(m);
-    }
+    drop_idle(p);
     pool_free_if_done(p);
+}
+
+void
+pools_end(struct pool_list *list)
+{
+    struct pool *p;
+
+    while ((p = TAILQ_FIRST(list)) != NULL) {
+        while (!TAILQ_EMPTY(&p->members))
+            member_drop(TAILQ_FIRST(&p->members));
+        pool_free(p);
+    }
 }
 
 const struct settings_downstream *
@@ -712,8 +771,8 @@ pool_give(struct pool *p, struct downstream *d, bool is_broken)
     }
 }
 
-void
-pool_tick(struct pool *p, int64_t now_ms)
+static void
+tick(struct pool *p, int64_t now_ms)
 {
     struct member *m, *next;
 
@@ -740,9 +799,32 @@ pool_tick(struct pool *p, int64_t now_ms)
 }
 
 void
-pool_wake(struct pool *p)
+pools_tick(struct pool_list *list, int64_t now_ms)
+{
+    struct pool *p, *next;
+
+    for (p = TAILQ_FIRST(list); p != NULL; p = next) {
+        next = TAILQ_NEXT(p, link);
+        tick(p, now_ms);
+    }
+}
+
+static void
+wake(struct pool *p)
 {
     serve(p);
     if (TAILQ_EMPTY(&p->turns) && route_others_wait(p->route, p->place.loop_index))
         close_one_idle(p, -1);
+}
+
+void
+pools_wake(struct pool_list *list, const struct route *route)
+{
+    struct pool *p, *next;
+
+    for (p = TAILQ_FIRST(list); p != NULL; p = next) {
+        next = TAILQ_NEXT(p, link);
+        if (p->route == route)
+            wake(p);
+    }
 }

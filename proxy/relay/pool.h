@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "base/netaddr.h"
 #include "conf/settings.h"
@@ -17,9 +18,13 @@ struct pool;
 struct pool_request;
 struct metrics;
 
+/* The pools of a loop: those in use, and those retired that still serve somebody. */
+TAILQ_HEAD(pool_list, pool);
+
 struct pool_place {
     const struct stream_loop *loop;
     unsigned loop_index;
+    struct pool_list *list;
     struct settings *settings; /* a reference is taken */
     size_t downstream;         /* index into settings->downstreams */
     struct hosts *hosts;
@@ -28,9 +33,14 @@ struct pool_place {
 
 /* NULL with E set: memory, or TLS files that cannot be read. */
 struct pool *pool_new(const struct pool_place *place, struct err *e);
-/* No new requests will come; idle connections are closed, the rest as it ends, or with IS_END all
- * now (nobody may use one then).  Clears *P. */
-void pool_retire(struct pool **p, bool is_end);
+/* No new users will come: idle connections are closed, the rest as it ends, and the pool goes with
+ * its last connection, request and user.  Clears *P. */
+void pool_retire(struct pool **p);
+/* Close all connections of all pools now; nobody may use one then. */
+void pools_end(struct pool_list *list);
+/* Whoever keeps P over turns of the loop holds it, since a reload retires it. */
+struct pool *pool_hold(struct pool *p);
+void pool_release(struct pool *p);
 const struct settings_downstream *pool_settings(const struct pool *p);
 struct route *pool_route(const struct pool *p);
 
@@ -70,8 +80,8 @@ void pool_give(struct pool *p, struct downstream *d, bool is_broken);
  * connection says otherwise. */
 void pool_host_failed(struct pool *p, unsigned host, const char *error);
 /* Once a second: idle connections whose time is over, waiters whose time is over. */
-void pool_tick(struct pool *p, int64_t now_ms);
-/* Another loop waits for, or has freed, a connection of this pool's route. */
-void pool_wake(struct pool *p);
+void pools_tick(struct pool_list *list, int64_t now_ms);
+/* Another loop waits for, or has freed, a connection of ROUTE. */
+void pools_wake(struct pool_list *list, const struct route *route);
 
 #endif

@@ -37,6 +37,7 @@ static void
 relay_free(struct relay *r)
 {
     message_free(&r->message);
+    pool_release(r->pool);
     free(r->helo);
     free(r->session);
     free(r);
@@ -302,7 +303,7 @@ relay_start(struct pool *p, struct message *m, const struct relay_client *client
 
     if (r == NULL)
         return NULL;
-    r->pool = p;
+    r->pool = pool_hold(p);
     r->message = m;
     r->client = *client;
     r->done = done;
@@ -372,6 +373,7 @@ static const struct downstream_events question_events = {.finished = question_fi
 static void
 question_free(struct relay_question *q)
 {
+    pool_release(q->pool);
     free(q->sender);
     free(q->recipient);
     free(q->session);
@@ -480,7 +482,7 @@ relay_ask(struct pool *p, const char *sender, const char *recipient, bool is_smt
 
     if (q == NULL)
         return NULL;
-    q->pool = p;
+    q->pool = pool_hold(p);
     q->sender = span_dup(span_str(sender));
     q->recipient = span_dup(span_str(recipient));
     q->session = span_dup(span_str(client->session));
