@@ -18,6 +18,8 @@ status_host_state(enum host_state state)
         return "untried";
     case HOST_UP:
         return "up";
+    case HOST_DEGRADED:
+        return "degraded";
     case HOST_DOWN:
         break;
     }

@@ -803,14 +803,14 @@ on_ended(void *owner, enum stream_end end)
 {
     struct downstream *d = owner;
 
-    if (d->state == STATE_HANDSHAKE) {
+    /* In TLS 1.3 a host that wants a certificate of ours says so behind the handshake. */
+    if (d->state == STATE_HANDSHAKE || (end == STREAM_END_TLS && !d->has_opened)) {
         char text[160];
         tls_error_text(text, sizeof(text));
         log_tls(d, text);
         fail(d, DOWNSTREAM_TLS, NULL);
         return;
     }
-    (void)end;
     fail(d, d->state <= STATE_GREETING ? DOWNSTREAM_CONNECT : DOWNSTREAM_LOST, NULL);
 }
 

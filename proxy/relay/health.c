@@ -259,7 +259,8 @@ on_closed(void *owner, enum downstream_fail why, const struct smtp_reply *reply)
     if (why == DOWNSTREAM_CONNECT && reply == NULL && ++p->next_address < p->addresses.n &&
         probe_connect(p))
         return;
-    set_state(p, HOST_DOWN, reply != NULL ? reply->text : downstream_fail_text(why));
+    set_state(p, why == DOWNSTREAM_TLS ? HOST_DEGRADED : HOST_DOWN,
+              reply != NULL && why != DOWNSTREAM_TLS ? reply->text : downstream_fail_text(why));
     probe_end(p);
 }
 

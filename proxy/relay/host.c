@@ -204,7 +204,7 @@ hosts_route(struct hosts *h, const char *downstream)
 }
 
 static bool
-any_host(struct hosts *h, bool counts_untried)
+any_host(struct hosts *h, bool counts_all)
 {
     bool found = false;
 
@@ -212,7 +212,7 @@ any_host(struct hosts *h, bool counts_untried)
     for (const struct route *r = h->routes; r != NULL && !found; r = r->next) {
         for (size_t i = 0; r->is_current && i < r->n_hosts; i++) {
             enum host_state state = host_state(r->hosts[i]);
-            if (state == HOST_UP || (counts_untried && state == HOST_UNTRIED))
+            if (state == HOST_UP || (counts_all && state != HOST_DOWN))
                 found = true;
         }
     }
@@ -614,12 +614,13 @@ void
 host_log(const struct host *h, const char *downstream, const char *error)
 {
     struct log_line l;
-    bool is_up = host_state(h) == HOST_UP;
+    enum host_state state = host_state(h);
+    bool is_up = state == HOST_UP;
 
     log_begin(&l, is_up ? LOG_LEVEL_NOTICE : LOG_LEVEL_WARNING, "downstream");
     log_str(&l, "downstream", downstream);
     log_str(&l, "host", h->label);
-    log_str(&l, "state", is_up ? "up" : "down");
+    log_str(&l, "state", is_up ? "up" : state == HOST_DEGRADED ? "degraded" : "down");
     if (!is_up && error != NULL)
         log_str(&l, "error", error);
     log_end(&l);

@@ -19,7 +19,12 @@ struct host;  /* one host of it */
 
 #define HOST_ADDRESSES 8
 
-enum host_state { HOST_UNTRIED, HOST_UP, HOST_DOWN };
+enum host_state {
+    HOST_UNTRIED,
+    HOST_UP,
+    HOST_DEGRADED, /* it answers, but its TLS is not as configured: tried when no other is left */
+    HOST_DOWN
+};
 
 struct host_addresses {
     unsigned n;
