@@ -3,6 +3,8 @@
 #include <idn2.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 size_t
 dir_address_at(struct span address)
 {
@@ -72,8 +74,9 @@ dir_address_canonical(struct span text, char out[DIR_ADDRESS_MAX + 1])
 
     if (at == text.n || at >= DIR_ADDRESS_MAX || !is_plain_local(span_of(text.p, at)))
         return 0;
-    for (size_t i = 0; i < at; i++)
-        out[i] = ascii_lower(text.p[i]);
+    if (at > 0)
+        memcpy(out, text.p, at);
+    utf8_lower(out, at);
     n = put_domain(span_of(text.p + at, text.n - at), out + at, DIR_ADDRESS_MAX + 1 - at);
     return n == 0 ? 0 : at + n;
 }

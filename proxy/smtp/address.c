@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/netaddr.h"
+#include "base/utf8.h"
 #include "proxy/smtp/ascii.h"
-#include "proxy/smtp/utf8.h"
 
 #define LABEL_MAX  63 /* RFC 1035 2.3.4 */
 #define DOMAIN_MAX 255

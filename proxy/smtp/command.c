@@ -2,8 +2,8 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
 #include "proxy/smtp/ascii.h"
-#include "proxy/smtp/utf8.h"
 
 #define PH(phase) (1u << SMTP_PHASE_##phase)
 #define PH_ANY    (PH(GREETED) | PH(READY) | PH(MAIL) | PH(RCPT) | PH(BDAT))

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
 #include "proxy/smtp/ascii.h"
-#include "proxy/smtp/utf8.h"
 
 static const struct {
     uint16_t code;

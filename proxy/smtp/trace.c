@@ -2,9 +2,9 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
 #include "proxy/smtp/address.h"
 #include "proxy/smtp/ascii.h"
-#include "proxy/smtp/utf8.h"
 
 #define NAME_MAX_OCTETS 255
 #define WORD_MAX_OCTETS 64

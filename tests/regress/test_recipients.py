@@ -218,7 +218,7 @@ def test_blocked_client(exchange, postern):
 @pytest.fixture
 def idn(exchange, postern):
     """Names beyond ASCII in the file; the configuration has them as A-labels."""
-    return postern(exchange(), recipients=["anna@bücher.example", "jörg@bücher.example"],
+    return postern(exchange(), recipients=["anna@bücher.example", "JÖRG@Bücher.example"],
                    settings={"domain xn--bcher-kva.example": {"downstream": "exchange"}})
 
 

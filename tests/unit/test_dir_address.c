@@ -19,6 +19,8 @@ makes_canonical(void **state)
         {"a@B\xc3\x9c"
          "CHER.test",
          "a@xn--bcher-kva.test"},
+        {"\xc3\x84NNE@Ex.Test", "\xc3\xa4nne@ex.test"},
+        {"\xc3\x84+\xff@b", "\xc3\xa4+\xff@b"},
         {"\"a b\"@c", "\"a b\"@c"},
         {"\"a\\\" b\"@c", "\"a\\\" b\"@c"},
         {"a@b@c", "a@b@c"},

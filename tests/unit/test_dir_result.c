@@ -42,6 +42,7 @@ compares_addresses(void **state)
         {"smtp:anna@b\xc3\xbc"
          "cher.test",
          "anna@xn--bcher-kva.test", true},
+        {"smtp:\xc3\x84nne@Ex.Test", "\xc3\xa4nne@ex.test", true},
         {"smtp:ann\xc3\xa1@ex.test", "anna@ex.test", false}, /* Active Directory finds them equal */
         {"smtp:anna@ex.test ", "anna@ex.test", false},
         {"x500:anna@ex.test", "anna@ex.test", false},

@@ -12,7 +12,7 @@
 #include <locale.h>
 #include <wctype.h>
 
-#include "proxy/smtp/utf8.h"
+#include "base/utf8.h"
 
 static size_t
 encode(uint32_t c, char out[4])

@@ -1,5 +1,5 @@
-#ifndef PROXY_SMTP_UTF8_H
-#define PROXY_SMTP_UTF8_H
+#ifndef BASE_UTF8_H
+#define BASE_UTF8_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-#include "proxy/smtp/utf8.h"
+#include "base/utf8.h"
 
 size_t
 utf8_next(struct span in, uint32_t *code)
