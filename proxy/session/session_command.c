@@ -30,7 +30,7 @@ capabilities_for(const struct session *s)
     if (!s->is_tls && s->w->tls != NULL)
         caps.bits |= SMTP_CAP_BIT(STARTTLS);
     caps.xclient = 0;
-    if (network_list_contains(&s->st->server.xclient, session_client(s))) {
+    if (network_list_contains(&s->st->server.xclient, &s->peer)) {
         caps.bits |= SMTP_CAP_BIT(XCLIENT);
         caps.xclient = SMTP_XCLIENT_BIT(NAME) | SMTP_XCLIENT_BIT(ADDR) | SMTP_XCLIENT_BIT(PORT) |
                        SMTP_XCLIENT_BIT(PROTO) | SMTP_XCLIENT_BIT(HELO);
@@ -43,12 +43,13 @@ capabilities_for(const struct session *s)
 uint64_t
 session_size_limit(const struct session *s)
 {
+    uint64_t ours = s->st->server.max_message_size;
     struct smtp_capabilities caps;
 
-    if (s->st->server.max_message_size != 0)
-        return s->st->server.max_message_size;
     hosts_capabilities(s->w->srv->hosts, &caps);
-    return caps.size != 0 ? caps.size : UINT64_C(64) * 1024 * 1024;
+    if (caps.size != 0 && (ours == 0 || caps.size < ours))
+        return caps.size;
+    return ours != 0 ? ours : UINT64_C(64) * 1024 * 1024;
 }
 
 /* Between transactions a session moves on to the settings in force. */
@@ -244,7 +245,7 @@ on_xclient(struct session *s, struct span argument)
     uint64_t port = s->port;
 
     if ((s->offered & SMTP_CAP_BIT(XCLIENT)) == 0 &&
-        !network_list_contains(&s->st->server.xclient, session_client(s))) {
+        !network_list_contains(&s->st->server.xclient, &s->peer)) {
         error(s, SMTP_REPLY_XCLIENT_DENIED);
         return;
     }
@@ -265,6 +266,11 @@ on_xclient(struct session *s, struct span argument)
     }
     if (args.value[SMTP_XCLIENT_PORT][0] != '\0' &&
         !span_u64(span_str(args.value[SMTP_XCLIENT_PORT]), 65535, &port)) {
+        error(s, SMTP_REPLY_ARGUMENT);
+        return;
+    }
+    struct span protocol = span_str(args.value[SMTP_XCLIENT_PROTO]);
+    if (protocol.n > 0 && !span_is_nocase(protocol, "SMTP") && !span_is_nocase(protocol, "ESMTP")) {
         error(s, SMTP_REPLY_ARGUMENT);
         return;
     }
