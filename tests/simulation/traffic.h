@@ -1,0 +1,77 @@
+#ifndef SIMULATION_TRAFFIC_H
+#define SIMULATION_TRAFFIC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/netaddr.h"
+
+/* A month of a company's mail, the same for every rule that is tried on it.
+ *
+ * The company has PEOPLE_VALID addresses; behind them stand PEOPLE_GONE of people who left, and
+ * then whatever nobody ever had.  All of it is drawn from one seed:
+ *
+ *   correspondents   6,000 hosts, 2 to 20 messages a month each, mostly one recipient, in business
+ *                    hours; 0.6 % of recipients mistyped, 1.2 % left the company. Four of them rent
+ *                    their host in the /24 from which the slow harvest comes
+ *   providers        four big ones, each with 128 to 512 addresses in whole /24s, 55,000 messages;
+ *                    0.8 % mistyped, 0.8 % gone
+ *   partners         40 hosts that write to 5 to 25 at once, three times a week; a tenth of their
+ *                    lists are gone, one partner in eight never cleans his: 60 %
+ *   newsletters      70 lists of 40 to 500 of our addresses on 2 to 6 hosts each, one to four times
+ *                    a month, a message a recipient, 100 a session; 2 to 30 % of a list are gone,
+ * and of one in ten 55 to 80 % bounces          250 innocent hosts each bounce 1 to 40 messages
+ * that somebody forged in names nobody has, and now and then one for a message of ours spam runs
+ * 400 bots with bought lists (a third still right), 1 to 10 messages of 10 to 30 dictionary 20
+ * hosts, 5,000 guesses each, for twelve hours every two minutes a session of as many as they are
+ * let, 50 to a message slow, from a /24 200 hosts of one, for five days every half hour a guess
+ *   slow, from 1,000 hosts anywhere, for seven days every six hours a message to 1 to 4 guesses
+ *
+ * 4 % of guesses are right.  A harvester who is cut off goes on with his next guess at his next
+ * visit. */
+
+#define PEOPLE_VALID 2600u
+#define PEOPLE_GONE  700u
+
+enum traffic_kind {
+    TRAFFIC_MAIL, /* innocent, as are bounces */
+    TRAFFIC_BOUNCE,
+    TRAFFIC_SPAM,
+    TRAFFIC_DICTIONARY,
+    TRAFFIC_SLOW_24,
+    TRAFFIC_SLOW_1000,
+    TRAFFIC_KINDS
+};
+
+/* One message, or of a harvester as many as his visit may take. */
+struct message {
+    uint32_t first; /* of its recipients */
+    uint16_t n;
+};
+
+/* One session. */
+struct visit {
+    int64_t at_ms;
+    struct netaddr client;
+    uint32_t host; /* of a harvester: which of them */
+    uint32_t first, n;
+    uint8_t kind;
+    uint8_t tries; /* how often before */
+};
+
+struct traffic {
+    struct visit *visits; /* by time */
+    size_t n_visits;
+    struct message *messages;
+    size_t n_messages;
+    uint32_t *recipients; /* numbers of people; below PEOPLE_VALID they exist */
+    size_t n_recipients;
+    uint32_t n_hosts; /* of harvesters */
+};
+
+void traffic_make(struct traffic *t, uint64_t seed);
+void traffic_free(struct traffic *t);
+bool traffic_is_harvest(enum traffic_kind kind);
+
+#endif
