@@ -527,7 +527,8 @@ on_writable(evutil_socket_t fd, short what, void *arg)
     }
     enter(s);
     s->events->drained(s->owner);
-    leave(s);
+    if (leave(s))
+        stream_pump(s);
 }
 
 void
@@ -572,6 +573,21 @@ stream_has_input(struct stream *s)
     if (s->tls == TLS_OPEN)
         return SSL_has_pending(s->ssl);
     return recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+bool
+stream_is_quiet(struct stream *s)
+{
+    char c;
+
+    if (buffer_length(&s->in) > 0)
+        return false;
+    if (s->tls == TLS_OPEN) {
+        size_t n = 0;
+        ERR_clear_error();
+        return SSL_peek_ex(s->ssl, &c, 1, &n) != 1 && SSL_get_error(s->ssl, 0) == SSL_ERROR_WANT_READ;
+    }
+    return recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
 void

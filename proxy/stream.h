@@ -75,6 +75,9 @@ void stream_pump(struct stream *s);
 /* Is there input in the socket that was not handed over yet? */
 bool stream_has_input(struct stream *s);
 
+/* Is the peer still there, and has it said nothing that was not handed over? */
+bool stream_is_quiet(struct stream *s);
+
 /* Begin TLS: as a server, or as a client (SSL has its host name set).  Takes SSL over.  Output that
  * waits is sent in the clear first.  Then secured or ended. */
 void stream_start_tls(struct stream *s, SSL *ssl, bool is_server);

@@ -399,11 +399,9 @@ put_xclient(struct downstream *d, const struct downstream_client *client)
     set_state(d, STATE_XCLIENT);
 }
 
-void
-downstream_send(struct downstream *d, struct message *m, const struct downstream_client *client)
+static void
+put_transaction(struct downstream *d, const struct downstream_client *client)
 {
-    begin(d);
-    d->message = m;
     if (d->target.settings->xclient && offers(d, SMTP_CAP_BIT(XCLIENT)))
         put_xclient(d, client);
     else
@@ -412,7 +410,16 @@ downstream_send(struct downstream *d, struct message *m, const struct downstream
 }
 
 void
-downstream_ask(struct downstream *d, const char *sender, const char *recipient, bool is_smtputf8)
+downstream_send(struct downstream *d, struct message *m, const struct downstream_client *client)
+{
+    begin(d);
+    d->message = m;
+    put_transaction(d, client);
+}
+
+void
+downstream_ask(struct downstream *d, const char *sender, const char *recipient, bool is_smtputf8,
+               const struct downstream_client *client)
 {
     begin(d);
     d->ask_sender = span_dup(span_str(sender));
@@ -423,8 +430,7 @@ downstream_ask(struct downstream *d, const char *sender, const char *recipient, 
         set_state(d, STATE_ENVELOPE);
         return;
     }
-    put_envelope(d);
-    stream_flush(d->stream);
+    put_transaction(d, client);
 }
 
 static void
@@ -660,13 +666,13 @@ on_secured(void *owner)
 }
 
 /* May another reply stand behind the one at hand?  Only among those of a pipelined envelope. Behind
- * the final one it is heard when the connection is idle. */
+ * the final one it spoils the connection, but not the verdict. */
 static bool
 awaits_more(const struct downstream *d)
 {
     if (d->state == STATE_ENVELOPE && offers(d, SMTP_CAP_BIT(PIPELINING)))
         return d->replies_seen + 1 < d->replies_wanted;
-    return d->state == STATE_FINAL || d->state == STATE_RESET || d->state == STATE_IDLE;
+    return d->state == STATE_FINAL;
 }
 
 /* One whole reply.  IS_LAST_OCTET: nothing stands behind it. */
@@ -731,7 +737,7 @@ handle_reply(struct downstream *d, const struct smtp_reply *reply, bool is_last_
     case STATE_FINAL:
         if (reply->code == 354) {
             fail(d, DOWNSTREAM_GARBLED, reply);
-        } else if (reply->code == 421) {
+        } else if (reply->code == 421 || !is_last_octet) {
             struct downstream_result result = {.fail = DOWNSTREAM_OK, .reply = *reply};
             set_state(d, STATE_CLOSED);
             stream_free(&d->stream);
@@ -823,7 +829,7 @@ downstream_is_past_end(const struct downstream *d)
 bool
 downstream_is_usable(const struct downstream *d)
 {
-    return d->state == STATE_IDLE;
+    return d->state == STATE_IDLE && stream_is_quiet(d->stream);
 }
 
 bool

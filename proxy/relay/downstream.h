@@ -94,13 +94,14 @@ void downstream_send(struct downstream *d, struct message *m,
                      const struct downstream_client *client);
 /* MAIL FROM:<SENDER>, RCPT TO:<RECIPIENT>, RSET: the decisive reply in the result. */
 void downstream_ask(struct downstream *d, const char *sender, const char *recipient,
-                    bool is_smtputf8);
+                    bool is_smtputf8, const struct downstream_client *client);
 /* The block that the message's reader waited for (message's ready callback goes to the relay). */
 void downstream_block(struct downstream *d, bool is_ok, const char *data, size_t n);
 
 /* Was the end of data handed to the kernel? From then on a burst must not be cancelled. */
 bool downstream_is_past_end(const struct downstream *d);
-bool downstream_is_usable(const struct downstream *d); /* idle and able */
+/* Idle, and nothing has come that would be taken for the answer to what is sent next. */
+bool downstream_is_usable(const struct downstream *d);
 bool downstream_is_closed(const struct downstream *d); /* of no more use */
 const struct smtp_capabilities *downstream_capabilities(const struct downstream *d);
 int64_t downstream_opened_ms(const struct downstream *d);

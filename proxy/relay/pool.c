@@ -444,7 +444,7 @@ find_idle(struct pool *p, unsigned host, const struct pool_wish *wish)
         next = TAILQ_NEXT(m, link);
         if (m->state != MEMBER_IDLE || m->host != host)
             continue;
-        if (is_worn(p, m, now_ms)) {
+        if (is_worn(p, m, now_ms) || !downstream_is_usable(m->d)) {
             member_drop(m);
             continue;
         }
