@@ -1,11 +1,23 @@
 #include "proxy/tls.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
+
+#include "proxy/tls_ticket.h"
+
+/* For TLS 1.2: forward secrecy alone, AEAD first.  ECDHE with CBC and SHA-2 is for Windows before
+ * 2016, which has no AEAD for RSA certificates and would fall back to the clear. */
+#define CIPHERS                                                                                    \
+    "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES+SHA384:ECDHE+AES+SHA256:"       \
+    "!aNULL:!aDSS:!PSK:!CAMELLIA:!ARIA"
+/* A library without the hybrid refuses the first list whole. */
+#define GROUPS        "X25519MLKEM768:" GROUPS_BEFORE
+#define GROUPS_BEFORE "X25519:P-256:P-384"
 
 /* Of OpenSSL, while a connection has input. */
 #define READ_BUFFER 65536u
@@ -55,6 +67,11 @@ set_common(SSL_CTX *context)
     /* One read takes all the records that are there, instead of two for each. */
     SSL_CTX_set_read_ahead(context, 1);
     SSL_CTX_set_default_read_buffer_len(context, READ_BUFFER);
+    SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+    if (SSL_CTX_set1_groups_list(context, GROUPS) != 1)
+        SSL_CTX_set1_groups_list(context, GROUPS_BEFORE);
+    SSL_CTX_set_cipher_list(context, CIPHERS);
+    ERR_clear_error();
 }
 
 static int
@@ -94,10 +111,12 @@ server_context(const struct settings_tls *tls, const char *certificate, const ch
         return NULL;
     }
     set_common(context);
-    SSL_CTX_set_min_proto_version(
-        context, tls->min_version == SETTINGS_MIN_VERSION_TLS13 ? TLS1_3_VERSION : TLS1_2_VERSION);
+    if (tls->min_version == SETTINGS_MIN_VERSION_TLS13)
+        SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
+    SSL_CTX_set_dh_auto(context, 1);
     /* Sessions are resumed by tickets alone; a cache would be one more thing to fill. */
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    tls_ticket_use(context);
     /* A sender comes back with one; a second would be a second write. */
     SSL_CTX_set_num_tickets(context, 1);
     static const unsigned char id[] = "postern";
@@ -166,10 +185,39 @@ tls_contexts_unref(struct tls_contexts *t)
         contexts_free(t);
 }
 
+/* The callback for SNI reads T, so a handshake holds it: a reload may come in the middle. */
+static void
+drop_contexts(void *parent, void *t, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
+{
+    (void)parent;
+    (void)data;
+    (void)index;
+    (void)argl;
+    (void)argp;
+    tls_contexts_unref(t);
+}
+
+static int holder;
+static pthread_once_t holder_once = PTHREAD_ONCE_INIT;
+
+static void
+make_holder(void)
+{
+    holder = SSL_get_ex_new_index(0, NULL, NULL, NULL, drop_contexts);
+}
+
 SSL *
 tls_accept(struct tls_contexts *t)
 {
-    return SSL_new(t->v[0]);
+    SSL *ssl = SSL_new(t->v[0]);
+
+    pthread_once(&holder_once, make_holder);
+    if (ssl != NULL && SSL_set_ex_data(ssl, holder, tls_contexts_ref(t)) != 1) {
+        tls_contexts_unref(t);
+        SSL_free(ssl);
+        return NULL;
+    }
+    return ssl;
 }
 
 /* "AB:CD:..." or "abcd...": 32 octets. */
@@ -194,7 +242,6 @@ static int
 client_setup(struct tls_client *t, const struct settings_downstream *ds, struct err *e)
 {
     set_common(t->context);
-    SSL_CTX_set_min_proto_version(t->context, TLS1_2_VERSION);
     if (ds->fingerprint != NULL) {
         if (!parse_fingerprint(ds->fingerprint, t->fingerprint))
             return err_set(e, ERR_CONFIG, "fingerprint: not the sha256 of a certificate in hex");

@@ -1,0 +1,113 @@
+"""Clients and downstreams that mean harm, or break at the worst moment: nothing is lost, taken twice,
+kept for ever or said to be what it is not."""
+
+import pytest
+
+from conftest import CONTENT
+from harness import exchange as does
+
+MIB = 1 << 20
+
+
+# What a client can make us hold
+
+def test_replies_that_nobody_reads_stop_the_reading(mx):
+    """A client that pipelines and never reads costs the kernel's buffers, not our memory."""
+    client = mx.client()
+    client.socket.settimeout(1)
+    block, sent = b"NOOP\r\n" * 10000, 0
+    try:
+        while sent < 128 * MIB:
+            sent += client.socket.send(block[sent % 6:])
+    except TimeoutError:
+        pass
+    assert sent < 128 * MIB, "it reads on and on"
+    assert mx.is_sanitized() or mx.memory_kib() < 32 << 10
+    # And when it reads after all, every reply is there.
+    client.socket.settimeout(30)
+    client.send(block[sent % 6:][: 6 - sent % 6] if sent % 6 else b"")
+    wanted = (sent + 5) // 6
+    for _ in range(wanted):
+        assert client.receive_line().startswith(b"250 ")
+    client.quit()
+
+
+# Reloads at the worst moment
+
+@pytest.mark.parametrize("step, end, status", [
+    ("MAIL", does.drop(), "451 4.4.1"), ("MAIL", does.drop(reset=True), "451 4.4.1"),
+    ("MAIL", does.reply("421 4.3.2 going"), "451 4.3.2"), ("EOD", does.drop(), "451 4.4.2"),
+    ("EOD", does.drop(reset=True), "451 4.4.2"), ("EOD", does.reply("421 4.3.2 going"), "451 4.3.2")])
+def test_downstream_dies_behind_a_reload(mx, step, end, status):
+    gate = does.Gate(end)
+    mx.exchange.on(step, does.first(1, gate))
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.command("DATA")
+    client.send(CONTENT + b".\r\n")
+    gate.reached.wait(lambda step: True, "the step")
+    mx.reload()
+    mx.reload()
+    gate.open()
+    assert client.reply().status == status
+    assert client.command("NOOP").code == 250
+
+
+def test_handshake_over_a_reload(exchange, postern, certificates):
+    mx = postern(exchange(), settings={"tls": {
+        "certificate": f"{certificates.mx.certificate}, {certificates.other.certificate}",
+        "key": f"{certificates.mx.key}, {certificates.other.key}"}})
+    client = mx.client()
+    assert client.command("STARTTLS").code == 220
+    mx.reload()
+    mx.reload()
+    client.socket = certificates.client_context().wrap_socket(client.socket, server_hostname="mx.example.org")
+    client.ehlo()
+    assert client.deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+
+
+def test_message_that_waits_for_its_twin_over_a_reload(mx):
+    gate = does.Gate(does.reply("451 4.3.0 not now"))
+    mx.exchange.on("EOD", does.first(1, gate))
+    first, second = mx.client(), mx.client()
+    for client in (first, second):
+        client.envelope("a@example.org", "anna@example.test")
+        client.command("DATA")
+    first.send(CONTENT + b".\r\n")
+    gate.reached.wait(lambda step: True, "the first")
+    second.send(CONTENT + b".\r\n")
+    second.silent()
+    mx.reload()
+    mx.reload()
+    gate.open()
+    assert first.reply().status == "451 4.3.0"
+    assert second.reply().status == "250 2.6.0"
+    assert len(mx.exchange.delivered) == 1
+
+
+# Replies that nobody asked for
+
+@pytest.mark.parametrize("extra", range(1, 5))
+def test_replies_behind_the_last_one_answer_nothing(exchange, postern, extra):
+    """The next message goes over the connection at once; what stands behind the reply to the first
+    must not be taken for the answers to the second, which is refused."""
+    downstream = exchange()
+    mx = postern(downstream, settings={"downstream exchange": {"max_connections": 1}})
+    refuse = does.Gate(does.reply("250 2.6.0 Queued" + "\r\n250 2.0.0 and" * extra))
+    seen = []
+
+    def end(step):
+        seen.append(step)
+        return refuse(step) if len(seen) == 1 else "550 5.7.1 no"
+    downstream.on("EOD", end)
+    first, second = mx.client(source="127.0.0.1"), mx.client(source="127.0.0.2")
+    for client, subject in ((first, b"1"), (second, b"2")):
+        client.envelope("a@example.org", "anna@example.test")
+        client.command("DATA")
+        client.send(b"Subject: " + subject + b"\r\n\r\n.\r\n")
+        if client is first:
+            refuse.reached.wait(lambda step: True, "the first message")
+    second.silent()
+    refuse.open()
+    assert first.reply().status == "250 2.6.0"
+    assert second.reply().status == "550 5.7.1"
