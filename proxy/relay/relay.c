@@ -94,13 +94,20 @@ needs_of(const struct message *m)
     return needs;
 }
 
+/* As XCLIENT tells it; CLIENT must outlive the answer. */
+static struct downstream_client
+told_client(const struct relay_client *client, const char *helo)
+{
+    return (struct downstream_client){.address = &client->address,
+                                      .port = client->port,
+                                      .helo = helo,
+                                      .is_esmtp = client->is_esmtp};
+}
+
 static void
 start_burst(struct relay *r)
 {
-    struct downstream_client client = {.address = &r->client.address,
-                                       .port = r->client.port,
-                                       .helo = r->helo,
-                                       .is_esmtp = r->client.is_esmtp};
+    struct downstream_client client = told_client(&r->client, r->helo);
 
     r->was_kept = downstream_transactions(r->d) > 0;
     downstream_set_owner(r->d, &burst_events, r);
@@ -352,12 +359,12 @@ struct relay_question {
     struct pool_request *request;
     struct downstream *d;
     unsigned host;
-    char *sender, *recipient, *session;
+    char *sender, *recipient, *session, *helo;
     bool is_smtputf8;
     uint64_t tried;
     unsigned stale;
     bool was_kept;
-    struct network client;
+    struct relay_client client;
     relay_answer_fn *answer;
     void *arg;
 };
@@ -377,6 +384,7 @@ question_free(struct relay_question *q)
     free(q->sender);
     free(q->recipient);
     free(q->session);
+    free(q->helo);
     free(q);
 }
 
@@ -393,15 +401,17 @@ question_answer(struct relay_question *q, const struct smtp_reply *reply, bool h
 static void
 question_send(struct relay_question *q)
 {
+    struct downstream_client client = told_client(&q->client, q->helo);
+
     q->was_kept = downstream_transactions(q->d) > 0;
     downstream_set_owner(q->d, &question_events, q);
-    downstream_ask(q->d, q->sender, q->recipient, q->is_smtputf8);
+    downstream_ask(q->d, q->sender, q->recipient, q->is_smtputf8, &client);
 }
 
 static bool
 question_seek(struct relay_question *q)
 {
-    struct pool_wish wish = {.client = q->client,
+    struct pool_wish wish = {.client = q->client.network,
                              .needs = q->is_smtputf8 ? SMTP_CAP_BIT(SMTPUTF8) : 0,
                              .session = q->session,
                              .tried = q->tried};
@@ -486,11 +496,13 @@ relay_ask(struct pool *p, const char *sender, const char *recipient, bool is_smt
     q->sender = span_dup(span_str(sender));
     q->recipient = span_dup(span_str(recipient));
     q->session = span_dup(span_str(client->session));
+    q->helo = span_dup(span_str(client->helo));
     q->is_smtputf8 = is_smtputf8;
-    q->client = client->network;
+    q->client = *client;
     q->answer = answer;
     q->arg = arg;
-    if (q->sender == NULL || q->recipient == NULL || q->session == NULL || !question_seek(q)) {
+    if (q->sender == NULL || q->recipient == NULL || q->session == NULL || q->helo == NULL ||
+        !question_seek(q)) {
         question_free(q);
         return NULL;
     }

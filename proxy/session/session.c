@@ -18,6 +18,8 @@
 
 #define PROXY_HEADER_MS 5000
 #define HANDSHAKE_MS    60000
+/* More of replies that the client does not read, and nothing more is read from it. */
+#define OUTPUT_MAX 65536u
 /* How long input is read away behind the last reply. */
 #define LINGER_MS 5000
 
@@ -33,7 +35,7 @@ static const struct stream_events stream_callbacks = {
 static const unsigned legal_waits[] = {
 #define W(x) (1u << SESSION_WAIT_##x)
     [SESSION_WAIT_NONE] = W(NONE) | W(TLS) | W(DNS) | W(DIRECTORY) | W(QUESTION) | W(DELAY) |
-                          W(SPOOL) | W(RELAY) | W(CLOSE),
+                          W(SPOOL) | W(RELAY) | W(OUTPUT) | W(CLOSE),
     [SESSION_WAIT_TLS] = W(NONE) | W(CLOSE),
     [SESSION_WAIT_DNS] = W(NONE) | W(DIRECTORY) | W(QUESTION) | W(DELAY) | W(RELAY) | W(CLOSE),
     [SESSION_WAIT_DIRECTORY] = W(NONE) | W(QUESTION) | W(DELAY) | W(CLOSE),
@@ -41,6 +43,7 @@ static const unsigned legal_waits[] = {
     [SESSION_WAIT_DELAY] = W(NONE) | W(CLOSE),
     [SESSION_WAIT_SPOOL] = W(NONE) | W(CLOSE),
     [SESSION_WAIT_RELAY] = W(NONE) | W(CLOSE),
+    [SESSION_WAIT_OUTPUT] = W(NONE) | W(CLOSE),
     [SESSION_WAIT_CLOSE] = W(CLOSE),
 #undef W
 };
@@ -265,7 +268,10 @@ on_ended(void *owner, enum stream_end end)
 static void
 on_drained(void *owner)
 {
-    (void)owner;
+    struct session *s = owner;
+
+    if (s->wait == SESSION_WAIT_OUTPUT)
+        session_continue(s);
 }
 
 /* The reply that the tarpit held back. */
@@ -308,6 +314,7 @@ on_deadline(struct session *s)
         return;
     case SESSION_WAIT_NONE:
     case SESSION_WAIT_SPOOL:
+    case SESSION_WAIT_OUTPUT:
         if (s->input == SESSION_INPUT_PROXY) {
             session_close(s, "proxy-timeout");
             bury(s);
@@ -404,6 +411,7 @@ take_proxy_header(struct session *s, struct span in)
             s->port = header.port;
             policy_session_begin(&s->policy, s->st, &header.client, true);
             s->is_told = true;
+            s->peer = header.client;
         }
         if (used < in.n || stream_has_input(s->stream)) {
             metrics_refused(s->w->srv->metrics, METRICS_REFUSAL_EARLY);
@@ -446,6 +454,11 @@ on_input(void *owner, struct span in)
         total += used;
         if (used == 0 && s->input == before)
             break;
+        if (s->wait == SESSION_WAIT_NONE && stream_pending(s->stream) > OUTPUT_MAX) {
+            stream_flush(s->stream);
+            if (stream_pending(s->stream) > OUTPUT_MAX)
+                session_set_wait(s, SESSION_WAIT_OUTPUT, s->st->server.command_timeout);
+        }
     }
     return total;
 }
@@ -576,6 +589,7 @@ session_start(struct worker *w, int fd, const struct session_peer *peer)
     s->st = settings_ref(w->settings);
     s->listener = peer->listener;
     s->port = peer->port;
+    s->peer = peer->address;
     s->started_ms = clock_ms();
     s->timer_ms = INT64_MAX;
     s->input = SESSION_INPUT_COMMAND;
@@ -617,8 +631,8 @@ session_drain(struct session *s, bool is_forced)
 void
 session_press(struct session *s, int64_t now_ms, int64_t limit_ms)
 {
-    if (s->wait == SESSION_WAIT_NONE && s->input != SESSION_INPUT_PROXY &&
-        now_ms - s->quiet_ms > limit_ms)
+    if ((s->wait == SESSION_WAIT_NONE || s->wait == SESSION_WAIT_OUTPUT) &&
+        s->input != SESSION_INPUT_PROXY && now_ms - s->quiet_ms > limit_ms)
         session_reply_close(s, SMTP_REPLY_TIMEOUT, s->st->server.hostname, "timeout");
 }
 

@@ -27,6 +27,7 @@ enum session_wait {
     SESSION_WAIT_DELAY,     /* the tarpit */
     SESSION_WAIT_SPOOL,     /* the disk takes what came */
     SESSION_WAIT_RELAY,     /* the downstream's answer to the message */
+    SESSION_WAIT_OUTPUT,    /* the client reads what we have said */
     SESSION_WAIT_CLOSE      /* all is said: the client's end, or a short while */
 };
 
@@ -96,7 +97,8 @@ struct session {
     bool has_more; /* octets stand behind the command at hand */
     bool is_esmtp, is_tls, is_told, is_counted, is_greeted, is_dead, has_tarpit;
     uint16_t port;
-    uint32_t offered; /* SMTP_CAP_BITs of our EHLO reply */
+    struct netaddr peer; /* the client before any XCLIENT: who may say that */
+    uint32_t offered;    /* SMTP_CAP_BITs of our EHLO reply */
     uint32_t errors, commands, rcpt_ok, rcpt_bad, messages;
     char id[20];
     const char *listener;

@@ -36,12 +36,21 @@ def dot_stuff(content):
     return stuffed + (b".\r\n" if content.endswith(b"\r\n") or not content else b"\r\n.\r\n")
 
 
+def proxy_header(client, port=40000):
+    """A PROXY header, version 1, that tells CLIENT's address."""
+    kind, server = ("TCP6", "2001:db8::25") if ":" in client else ("TCP4", "192.0.2.25")
+    return f"PROXY {kind} {client} {server} {port} 25\r\n".encode()
+
+
 class Client:
-    def __init__(self, address, source=None, greet=True, timeout=DEADLINE_S):
+    """FIRST: octets that are sent before the greeting."""
+
+    def __init__(self, address, source=None, greet=True, first=b"", timeout=DEADLINE_S):
         self.socket = socket.create_connection(
             address, timeout, source_address=(source, 0) if source else None)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
+        self.socket.sendall(first)
         self.greeting = self.reply() if greet else None
 
     # Octets

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 
-from .client import Client
+from .client import Client, proxy_header
 from .journal import DEADLINE_S, Journal
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -214,9 +214,10 @@ class Postern:
 
     # Its faces
 
-    def client(self, source=None, greet=True, ehlo=True):
-        """A connection, greeted and with EHLO said (its capabilities in `offered`)."""
-        client = Client(self.address, source=source, greet=greet)
+    def client(self, source=None, greet=True, ehlo=True, told=None):
+        """A connection, greeted and with EHLO said (its capabilities in `offered`).  TOLD: the address that a
+        proxy tells for its client."""
+        client = Client(self.address, source=source, greet=greet, first=proxy_header(told) if told else b"")
         self.clients.append(client)
         client.offered = client.ehlo() if greet and ehlo else None
         return client
