@@ -109,15 +109,15 @@ static bool
 read_values(struct span text, struct redis_row *row)
 {
     uint32_t *values[] = {&row->a, &row->b, &row->c};
+    struct span item;
 
     for (size_t i = 0; i < 3; i++) {
-        struct span item;
         uint64_t value;
         if (!span_next(&text, ' ', &item) || !span_u64(item, UINT32_MAX, &value))
             return false;
         *values[i] = (uint32_t)value;
     }
-    return text.n == 0;
+    return !span_next(&text, ' ', &item);
 }
 
 static bool

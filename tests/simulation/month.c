@@ -327,8 +327,8 @@ check(const struct result *postern, const struct result *gfi, const struct resul
         faults += fault("refuses no more innocent messages than Postern", gfi);
     if (postern->delayed >= cisco->delayed)
         faults += fault("delays no more innocent messages than Postern", cisco);
-    if (100 * (postern->delayed + postern->refused) >= postern->innocent)
-        faults += fault("delays or refuses one in 100 innocent messages", postern);
+    if (50 * (postern->delayed + postern->refused) >= postern->innocent)
+        faults += fault("delays or refuses one in 50 innocent messages", postern);
     return faults > 0;
 }
 

@@ -206,6 +206,29 @@ test_clocks_that_differ(void **state)
     window_clear(&w);
 }
 
+static void
+test_forget(void **state)
+{
+    struct window w = {0};
+    (void)state;
+
+    window_forget(&w, 1000);
+    window_note(&w, 1, 1000, HOUR, HOUR);
+    window_forget(&w, 999);
+    assert_int_equal(window_count(&w, 1000, HOUR), 1);
+    window_forget(&w, 1000);
+    assert_int_equal(window_count(&w, 1000, HOUR), 0);
+    for (uint32_t i = 0; i < 20; i++)
+        window_note(&w, hash_of(i), 1000 + i, HOUR, HOUR);
+    window_forget(&w, 1009);
+    assert_int_equal(window_count(&w, 1020, HOUR), 10);
+    for (uint32_t i = 0; i < 1000; i++)
+        window_note(&w, hash_of(i), 1100, HOUR, HOUR);
+    window_forget(&w, 1100);
+    assert_int_equal(window_count(&w, 1100, HOUR), 0);
+    assert_int_equal(window_bytes(&w), 0);
+}
+
 int
 main(void)
 {
@@ -219,6 +242,7 @@ main(void)
         cmocka_unit_test(test_estimate_has_a_ceiling),
         cmocka_unit_test(test_length_changes),
         cmocka_unit_test(test_clocks_that_differ),
+        cmocka_unit_test(test_forget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
