@@ -17,7 +17,7 @@
 #include "base/log.h"
 #include "ldap/snapshot_private.h"
 
-#define MAP_BYTES   ((size_t)64 << 20)
+#define MAP_BYTES   ((size_t)16 << 20)
 #define READERS_MAX 512u
 #define CHECK_MAX_S 60
 #define FILE_NAME   "recipients.mdb"

@@ -247,11 +247,6 @@ look(struct sync *y, struct order *order)
     struct snapshot_mark before;
     struct sync_look k;
 
-    if (y->plan.n_addresses == 0) {
-        err_set(&order->e, ERR_LDAP, "a snapshot needs attributes");
-        set_error(y, order->e.text);
-        return LOOK_FAILED;
-    }
     snapshot_mark(y->part, &before);
     order->is_full =
         order->is_full || before.full_s == 0 ||
@@ -469,7 +464,7 @@ destroy(struct sync *y)
 static int
 begin(struct sync *y, struct err *e)
 {
-    if (dir_plan_init(&y->plan, y->conf) < 0)
+    if (dir_plan_init(&y->plan, y->conf, DIR_PLAN_SNAPSHOT) < 0)
         return err_set(e, ERR_SYSTEM, "out of memory");
     y->watchdog = dir_watchdog_new(e);
     if (!y->watchdog)

@@ -128,7 +128,7 @@ sync_repl_changes(struct sync_look *k, const struct snapshot_mark *before)
     if (rc == LDAP_SUCCESS && !span_copy(k->mark.cookie, sizeof k->mark.cookie,
                                          span_of(ls.ls_cookie.bv_val, ls.ls_cookie.bv_len)))
         k->mark.cookie[0] = '\0'; /* the next look is a full one */
-    ls.ls_ld = NULL; /* these two are not its own to free */
+    ls.ls_ld = NULL;              /* these two are not its own to free */
     ls.ls_attrs = NULL;
     ldap_sync_destroy(&ls, 0);
     free(attributes);

@@ -43,6 +43,9 @@ status_problems(const struct status *s, struct status_problem *out, size_t max)
             if (!v->is_up)
                 out[n++] = (struct status_problem){"directory", d->name, v->uri, "down", v->error};
         }
+        if (d->snapshot_error[0] != '\0' && n < max)
+            out[n++] =
+                (struct status_problem){"directory", d->name, "", "degraded", d->snapshot_error};
     }
     if (!s->is_directory_ready && n < max)
         out[n++] = (struct status_problem){"directory", "", "", "down", "it cannot answer"};
