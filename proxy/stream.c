@@ -1,10 +1,14 @@
+#define _GNU_SOURCE /* POLLRDHUP */
 #include "proxy/stream.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -570,8 +574,8 @@ stream_has_input(struct stream *s)
 {
     char c;
 
-    if (s->tls == TLS_OPEN)
-        return SSL_has_pending(s->ssl);
+    if (s->tls == TLS_OPEN && SSL_has_pending(s->ssl))
+        return true;
     return recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
@@ -585,9 +589,26 @@ stream_is_quiet(struct stream *s)
     if (s->tls == TLS_OPEN) {
         size_t n = 0;
         ERR_clear_error();
-        return SSL_peek_ex(s->ssl, &c, 1, &n) != 1 && SSL_get_error(s->ssl, 0) == SSL_ERROR_WANT_READ;
+        return SSL_peek_ex(s->ssl, &c, 1, &n) != 1 &&
+               SSL_get_error(s->ssl, 0) == SSL_ERROR_WANT_READ;
     }
     return recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+bool
+stream_peer_has_ended(const struct stream *s)
+{
+    struct pollfd p = {.fd = s->fd, .events = POLLRDHUP};
+
+    return poll(&p, 1, 0) > 0;
+}
+
+bool
+stream_is_acknowledged(const struct stream *s)
+{
+    int n = 0;
+
+    return buffer_length(&s->out) == 0 && ioctl(s->fd, SIOCOUTQ, &n) == 0 && n == 0;
 }
 
 void

@@ -72,11 +72,15 @@ void stream_resume(struct stream *s);
 bool stream_is_paused(const struct stream *s);
 /* Offer what is kept (and, in TLS, what OpenSSL holds) to the owner now, if not paused. */
 void stream_pump(struct stream *s);
-/* Is there input in the socket that was not handed over yet? */
+/* Is there input in the socket (in TLS: ciphertext at least) that was not handed over yet? */
 bool stream_has_input(struct stream *s);
 
 /* Is the peer still there, and has it said nothing that was not handed over? */
 bool stream_is_quiet(struct stream *s);
+/* Has the peer ended its side (or the connection), though octets may stand before that? */
+bool stream_peer_has_ended(const struct stream *s);
+/* Has the peer's kernel all that we said? */
+bool stream_is_acknowledged(const struct stream *s);
 
 /* Begin TLS: as a server, or as a client (SSL has its host name set).  Takes SSL over.  Output that
  * waits is sent in the clear first.  Then secured or ended. */

@@ -261,6 +261,10 @@ on_ended(void *owner, enum stream_end end)
                                           [STREAM_END_TLS] = "tls-failed"};
     struct session *s = owner;
 
+    /* It said QUIT without waiting for our 250, but has read to the end: a peer that closes over
+     * what it did not read resets. */
+    if (end == STREAM_END_EOF && s->has_quit && stream_is_acknowledged(s->stream))
+        delivery_confirm(s->w, &s->heard);
     session_close(s, reasons[end]);
     bury(s);
 }
@@ -460,6 +464,8 @@ on_input(void *owner, struct span in)
                 session_set_wait(s, SESSION_WAIT_OUTPUT, s->st->server.command_timeout);
         }
     }
+    if (s->is_ahead && total == in.n && !stream_has_input(s->stream))
+        s->is_ahead = false;
     return total;
 }
 

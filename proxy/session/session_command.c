@@ -322,6 +322,7 @@ dispatch(struct session *s, const struct smtp_command *c)
         session_reply(s, SMTP_REPLY_NOT_IMPLEMENTED, NULL);
         return;
     case SMTP_VERB_QUIT:
+        s->has_quit = true;
         session_reply_close(s, SMTP_REPLY_BYE, NULL, "quit");
         return;
     case SMTP_VERB_STARTTLS:
@@ -343,7 +344,8 @@ session_command(struct session *s, struct span line)
 {
     struct smtp_command c = smtp_command_parse(line);
 
-    delivery_confirm(s->w, &s->heard);
+    if (!s->is_ahead)
+        delivery_confirm(s->w, &s->heard);
     if (c.verb == SMTP_VERB_STARTTLS && (s->has_more || stream_has_input(s->stream))) {
         session_reply_close(s, SMTP_REPLY_SYNCHRONIZATION, NULL, "starttls-injection");
         return;

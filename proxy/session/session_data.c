@@ -11,6 +11,7 @@
 #include "proxy/session/edit.h"
 #include "proxy/session/session_private.h"
 
+static void end_chunk(struct session *s);
 static void end_content(struct session *s);
 
 /* --- before the content --- */
@@ -61,8 +62,16 @@ on_spool(void *arg, bool is_ok, const char *data, size_t n)
     (void)is_ok;
     (void)data;
     (void)n;
-    if (s->wait == SESSION_WAIT_SPOOL && !message_is_congested(s->tx->message))
+    if (s->wait != SESSION_WAIT_SPOOL || message_is_congested(s->tx->message))
+        return;
+    session_set_wait(s, SESSION_WAIT_NONE, 0);
+    /* The disk made us wait at the very end of a chunk: no octet will come to end it. */
+    if (s->input == SESSION_INPUT_BDAT && s->chunk_left == 0)
+        end_chunk(s);
+    if (s->wait == SESSION_WAIT_NONE)
         session_continue(s);
+    else
+        stream_flush(s->stream);
 }
 
 void
@@ -120,7 +129,7 @@ session_bdat(struct session *s, struct span argument)
         session_set_phase(s, SMTP_PHASE_BDAT);
     }
     if (s->chunk_left == 0)
-        session_content(s, span_of(NULL, 0));
+        end_chunk(s);
 }
 
 /* --- the content --- */
@@ -217,11 +226,6 @@ chunk_content(struct session *s, struct span in)
 size_t
 session_content(struct session *s, struct span in)
 {
-    /* The disk made us wait at the very end of a chunk. */
-    if (s->input == SESSION_INPUT_BDAT && s->chunk_left == 0) {
-        end_chunk(s);
-        return 0;
-    }
     return s->input == SESSION_INPUT_DATA ? data_content(s, in) : chunk_content(s, in);
 }
 
@@ -281,7 +285,13 @@ session_delivered(struct session *s, const struct delivery_result *result)
         snprintf(id, sizeof(id), "%s.%u", s->id, s->messages);
         session_reply(s, SMTP_REPLY_DELIVERED, id);
         metrics_message(metrics, METRICS_STATUS_DELIVERED, result->size);
+        /* Commands that are here already were sent before the client could hear this; nor does one
+         * that has ended its side ever say that it did. */
+        delivery_heard_free(&s->heard);
         s->heard = result->heard;
+        s->is_ahead = !stream_is_quiet(s->stream);
+        if (s->is_ahead && stream_peer_has_ended(s->stream))
+            delivery_heard_free(&s->heard);
     } else {
         bool is_permanent = result->reply.code / 100 == 5;
         session_reply_value(s, &result->reply);

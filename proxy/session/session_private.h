@@ -113,6 +113,8 @@ struct session {
     struct relay_question *question;
     struct delivery *delivery;
     struct delivery_heard *heard; /* delivered, and the client may have heard so */
+    bool is_ahead;                /* of `heard`: what it sent before that is still being read */
+    bool has_quit;
     struct session_transaction *tx;
     /* the chunk of BDAT at hand; it may stand outside of any transaction */
     uint64_t chunk_left;

@@ -1,10 +1,13 @@
 """Clients and downstreams that mean harm, or break at the worst moment: nothing is lost, taken twice,
 kept for ever or said to be what it is not."""
 
+import socket
+
 import pytest
 
 from conftest import CONTENT
 from harness import exchange as does
+from harness.journal import poll
 
 MIB = 1 << 20
 
@@ -111,3 +114,53 @@ def test_replies_behind_the_last_one_answer_nothing(exchange, postern, extra):
     refuse.open()
     assert first.reply().status == "250 2.6.0"
     assert second.reply().status == "550 5.7.1"
+
+
+# What a client has said before it could hear our 250 does not say that it has heard it
+
+def deliver_ahead(mx, behind, half_close=False):
+    """A message with BEHIND pipelined behind it, which the downstream takes only then."""
+    gate = does.Gate()
+    mx.exchange.on("EOD", gate)
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.command("DATA")
+    client.send(CONTENT + b".\r\n" + behind)
+    if half_close:
+        client.socket.shutdown(socket.SHUT_WR)
+    gate.reached.wait(lambda step: True, "the end of data")
+    gate.open()
+    mx.exchange.delivered.wait(lambda message: True, "the message")
+    mx.exchange.usual()
+    return client
+
+
+@pytest.mark.parametrize("behind", [b"NOOP\r\n", b"MAIL FROM:<b@example.org>\r\n", b"QUIT\r\n"])
+def test_commands_ahead_are_no_sign_that_the_client_heard(mx, behind):
+    client = deliver_ahead(mx, behind)
+    mx.wait_log("message", status="2.6.0")
+    client.reset()
+    mx.wait_log("close")
+    assert mx.client().deliver(CONTENT, "anna@example.test", sender="a@example.org").status == "250 2.6.0"
+    assert len(mx.exchange.delivered) == 1
+
+
+def test_half_closed_client_may_not_have_heard(mx):
+    client = deliver_ahead(mx, b"QUIT\r\n", half_close=True)
+    mx.wait_log("close")
+    client.close()
+    assert mx.client().deliver(CONTENT, "anna@example.test", sender="a@example.org").status == "250 2.6.0"
+    assert len(mx.exchange.delivered) == 1
+
+
+def test_client_that_read_to_the_end_has_heard(mx):
+    client = deliver_ahead(mx, b"QUIT\r\n")
+    assert client.reply().status == "250 2.6.0"
+    assert client.reply().status == "221 2.0.0"
+    client.ended()
+    client.close()
+    again = mx.client()
+    poll(lambda: mx.get("/metrics")[0] == 200 and "postern_connections 1\n" in mx.get("/metrics")[1],
+         "the end of the first session")
+    assert again.deliver(CONTENT, "anna@example.test", sender="a@example.org").status == "250 2.6.0"
+    assert len(mx.exchange.delivered) == 2
