@@ -4,6 +4,8 @@
 #   make test   build it, and run every test
 #   make asan   the same with address and undefined behaviour sanitizers
 #   make lint   read the source: format, clang-tidy, cppcheck, shellcheck, rules of its own
+#   make deb    make the Debian package: build/deb/*.deb        (make deb-test: try it in a root of its own)
+#   make image  make the container image with what is there: docker, podman, buildah   (make image-test: try it)
 #   make clean  remove what was built
 #
 # Missing Debian packages are installed first (tests/packages/).
@@ -12,7 +14,7 @@ JOBS ?= $(shell nproc)
 PACKAGES = tests/packages/install
 
 .DEFAULT_GOAL = test
-.PHONY: run test asan lint clean
+.PHONY: run test asan lint deb deb-test image image-test clean
 
 run:
 	$(PACKAGES) build test run
@@ -36,6 +38,27 @@ lint:
 	$(PACKAGES) build lint
 	cmake --preset dev
 	JOBS=$(JOBS) tests/lint/run build/dev
+
+# From a copy of the source: what is built in debian/ stays out of it.
+deb:
+	$(PACKAGES) build deb
+	rm -rf build/deb
+	mkdir -p build/deb/postern
+	tar -cf - --exclude='./build*' --exclude=./.git . | tar -C build/deb/postern -xf -
+	cd build/deb/postern && dpkg-buildpackage -b -us -uc -j$(JOBS)
+	rm -rf build/deb/postern
+	lintian --fail-on error,warning --allow-root build/deb/*.changes
+
+deb-test: deb
+	$(PACKAGES) test
+	tests/packages/deb-test build/deb/postern_*.deb
+
+image:
+	docker/build postern:latest
+
+image-test:
+	$(PACKAGES) test image
+	docker/test
 
 clean:
 	rm -rf build
