@@ -310,22 +310,20 @@ is_worn(const struct pool *p, const struct member *m, int64_t now_ms)
            downstream_transactions(m->d) >= p->ds->connection_messages;
 }
 
-/* More are kept than the settings say? Then M, the one used last, is not the one to go. */
+/* Close what is idle beyond the settings' number, the longest idle first.  Done once a
+ * second: a burst of messages finds the connections of the burst before it, which cost more to make
+ * than to keep for that long. */
 static void
 trim_idle(struct pool *p, unsigned host)
 {
-    struct member *m, *last = NULL;
+    struct member *m, *next;
     int n = 0;
 
-    TAILQ_FOREACH(m, &p->members, link)
-    {
-        if (m->state == MEMBER_IDLE && m->host == host) {
-            n++;
-            last = m;
-        }
+    for (m = TAILQ_FIRST(&p->members); m != NULL; m = next) {
+        next = TAILQ_NEXT(m, link);
+        if (m->state == MEMBER_IDLE && m->host == host && ++n > p->ds->idle_connections)
+            member_drop(m);
     }
-    if (n > p->ds->idle_connections)
-        member_drop(last);
 }
 
 /* A connection that has become idle: for who waits here, else kept, else for who waits elsewhere.
@@ -340,7 +338,8 @@ settle(struct member *m)
     if (p->is_retired || is_worn(p, m, clock_ms()))
         member_drop(m);
     serve(p);
-    trim_idle(p, host);
+    if (p->ds->idle_connections == 0)
+        trim_idle(p, host);
     if (route_others_wait(p->route, p->place.loop_index))
         wake(p);
     pool_free_if_done(p);
@@ -389,15 +388,6 @@ member_opened(void *owner)
 }
 
 static void
-describe(char *out, size_t n, enum downstream_fail why, const struct smtp_reply *reply)
-{
-    struct span text = span_str(reply != NULL ? reply->text : NULL);
-
-    if (reply == NULL || !span_copy(out, n, text))
-        span_copy(out, n, span_str(downstream_fail_text(why)));
-}
-
-static void
 member_closed(void *owner, enum downstream_fail why, const struct smtp_reply *reply)
 {
     struct member *m = owner;
@@ -407,6 +397,7 @@ member_closed(void *owner, enum downstream_fail why, const struct smtp_reply *re
     bool was_opening = m->state == MEMBER_OPENING;
 
     if (was_opening) {
+        struct err error = *downstream_error(m->d);
         downstream_free(&m->d);
         if (why == DOWNSTREAM_TLS && p->ds->tls == SETTINGS_TLS_OPPORTUNISTIC && !m->is_clear) {
             m->is_clear = true;
@@ -416,13 +407,11 @@ member_closed(void *owner, enum downstream_fail why, const struct smtp_reply *re
         if (why == DOWNSTREAM_CONNECT && reply == NULL && ++m->next_address < m->addresses.n &&
             member_connect(m))
             return;
-        char error[160];
-        describe(error, sizeof(error), why, reply);
         /* A host that answers, but refuses one more connection now, is not down. */
         if (why == DOWNSTREAM_TLS)
-            set_host_state(p, host, HOST_DEGRADED, downstream_fail_text(why));
+            set_host_state(p, host, HOST_DEGRADED, error.text);
         else if (reply == NULL || reply->code / 100 == 5)
-            set_host_state(p, host, HOST_DOWN, error);
+            set_host_state(p, host, HOST_DOWN, error.text);
     }
     member_drop(m);
     serve(p);
@@ -782,6 +771,8 @@ tick(struct pool *p, int64_t now_ms)
             (now_ms - m->idle_since_ms >= p->ds->idle_timeout || is_worn(p, m, now_ms)))
             member_drop(m);
     }
+    for (size_t i = 0; i < p->n_hosts; i++)
+        trim_idle(p, (unsigned)i);
     for (bool again = true; again;) {
         struct turn *t;
         again = false;
