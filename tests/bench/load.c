@@ -21,6 +21,7 @@
 #define OPTIONS                                                                                    \
     OPTION(port, 0, "of the server")                                                               \
     OPTION(connections, 1, "at once")                                                              \
+    OPTION(sources, 16, "addresses the connections come from, in turns: 127.0.1.1 and so on")      \
     OPTION(transactions, 1, "in all")                                                              \
     OPTION(per_connection, 1, "transactions over each connection")                                 \
     OPTION(size, 4096, "octets of a body, a multiple of 4096")                                     \
@@ -367,6 +368,23 @@ serve(struct client *c)
     live--;
 }
 
+/* A socket bound to the next of our addresses. */
+static int
+open_socket(void)
+{
+    static unsigned long at;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
+    struct sockaddr_in sa = {.sin_family = AF_INET,
+                             .sin_addr.s_addr =
+                                 htonl(INADDR_LOOPBACK + 256 + (uint32_t)(at++ % o.sources))};
+
+    if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0 ||
+        setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one)) != 0 ||
+        bind(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0)
+        die("socket");
+    return fd;
+}
+
 static struct client *
 open_connection(bool is_slow)
 {
@@ -374,11 +392,10 @@ open_connection(bool is_slow)
                              .sin_port = htons((uint16_t)o.port),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct client *c = calloc(1, sizeof(*c));
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
+    int fd = open_socket();
 
-    if (c == NULL || fd < 0)
-        die("socket");
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    if (c == NULL)
+        die("out of memory");
     c->is_slow = is_slow;
     c->began_ns = now_ns();
     if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0 && errno != EINPROGRESS)
@@ -502,7 +519,7 @@ parse(int argc, char **argv)
     while (getopt_long(argc, argv, "", options, &index) == 0)
         *values[index] = strtoul(optarg, NULL, 10);
     if (optind != argc || o.port == 0 || o.unknown > o.recipients || o.per_connection == 0 ||
-        o.known == 0 || o.size == 0 || o.size % BODY_BLOCK != 0) {
+        o.known == 0 || o.sources == 0 || o.size == 0 || o.size % BODY_BLOCK != 0) {
         fputs("usage: load OPTIONS, each --NAME NUMBER:\n"
 #define OPTION(name, value, text) "  " #name " (" #value "): " text "\n"
               OPTIONS
