@@ -90,7 +90,7 @@ logged(void)
 
     assert_true(n >= 0);
     text[n] = '\0';
-    (void)ftruncate(log_fd, 0);
+    assert_int_equal(ftruncate(log_fd, 0), 0);
     (void)lseek(log_fd, 0, SEEK_SET);
     line[0] = '\0';
     while ((from = strstr(from, "event=")) != NULL) {
