@@ -195,7 +195,7 @@ decide_harvest(const struct decide_input *in, struct decision d, const struct po
     case POLICY_ACTION_BLIND:
         break;
     }
-    if (d.verdict == DECIDE_REFUSE)
+    if (d.verdict == DECIDE_REFUSE || d.is_late)
         d.delay_ms = h->delay_ms;
     return d;
 }

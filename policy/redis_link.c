@@ -1,14 +1,11 @@
-#define _GNU_SOURCE /* struct addrinfo */
+#define _DEFAULT_SOURCE /* explicit_bzero */
 
 #include "policy/redis_link.h"
 
-#include <errno.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <event2/dns.h>
 #include <event2/event.h>
 #include <hiredis/adapters/libevent.h>
 #include <hiredis/async.h>
@@ -17,6 +14,7 @@
 #include "base/clock.h"
 #include "base/netaddr.h"
 #include "base/span.h"
+#include "policy/name_lookup.h"
 
 #define TURN_MS       100
 #define ANSWER_MS     500
@@ -39,8 +37,8 @@ struct call {
 struct redis_link {
     struct event_base *base;
     struct event *turn;
-    struct evdns_base *dns;
-    struct evdns_getaddrinfo_request *lookup;
+    struct name_lookup *lookup;
+    uint16_t port;
     char *address, *password_file; /* the latter NULL: none */
     const char *script;
     struct redis_link_events events;
@@ -139,9 +137,7 @@ lose(struct redis_link *l, const char *why)
     l->phase = LINK_DOWN;
     l->deadline_ms = clock_ms() + RETRY_MS;
     l->ac = NULL;
-    if (l->lookup != NULL)
-        evdns_getaddrinfo_cancel(l->lookup);
-    l->lookup = NULL;
+    name_lookup_cancel(&l->lookup);
     release(ac);
     l->events.down(l->arg, l->why);
 }
@@ -342,24 +338,18 @@ adopt(struct redis_link *l, redisAsyncContext *ac)
 }
 
 static void
-on_resolved(int error, struct evutil_addrinfo *found, void *arg)
+on_resolved(void *arg, const struct netaddr *address, const char *error)
 {
     struct redis_link *l = arg;
     char host[NETADDR_TEXT];
-    struct netaddr address;
-    uint16_t port;
 
-    if (error == EVUTIL_EAI_CANCEL)
-        return; /* L may be gone */
-    l->lookup = NULL;
-    if (error != 0) {
-        lose(l, evutil_gai_strerror(error));
+    if (error != NULL) {
+        lose(l, error);
         return;
     }
-    address = netaddr_of_sockaddr(found->ai_addr, &port);
-    evutil_freeaddrinfo(found);
-    netaddr_format(&address, host);
-    adopt(l, redisAsyncConnect(host, port));
+    netaddr_format(address, host);
+    name_lookup_cancel(&l->lookup);
+    adopt(l, redisAsyncConnect(host, l->port));
 }
 
 /* "[::1]:6379", "redis.example.com:6379", or without a port. */
@@ -381,24 +371,6 @@ split(const char *address, char host[256], char port[8])
 }
 
 static void
-resolve(struct redis_link *l, const char *host, const char *port)
-{
-    struct evutil_addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct evdns_getaddrinfo_request *lookup;
-
-    if (l->dns == NULL)
-        l->dns = evdns_base_new(l->base, EVDNS_BASE_INITIALIZE_NAMESERVERS);
-    if (l->dns == NULL) {
-        lose(l, "no name server");
-        return;
-    }
-    lookup = evdns_getaddrinfo(l->dns, host, port, &hints, on_resolved, l);
-    /* It may have been answered already. */
-    if (l->phase == LINK_RESOLVING)
-        l->lookup = lookup;
-}
-
-static void
 begin(struct redis_link *l)
 {
     static const char unix_prefix[] = "unix:";
@@ -414,10 +386,14 @@ begin(struct redis_link *l)
     }
     split(l->address, host, port);
     (void)span_u64(span_str(port), UINT16_MAX, &number);
-    if (netaddr_parse(span_str(host), &numeric))
-        adopt(l, redisAsyncConnect(host, (int)number));
-    else
-        resolve(l, host, port);
+    l->port = (uint16_t)number;
+    if (netaddr_parse(span_str(host), &numeric)) {
+        adopt(l, redisAsyncConnect(host, l->port));
+        return;
+    }
+    l->lookup = name_lookup_start(l->base, host, on_resolved, l);
+    if (l->lookup == NULL)
+        lose(l, "out of memory");
 }
 
 static void
@@ -473,12 +449,9 @@ redis_link_free(struct redis_link **lp)
     l->ac = NULL;
     l->phase = LINK_DOWN;
     release(ac);
-    if (l->lookup != NULL)
-        evdns_getaddrinfo_cancel(l->lookup);
+    name_lookup_cancel(&l->lookup);
     if (l->turn != NULL)
         event_free(l->turn);
-    if (l->dns != NULL)
-        evdns_base_free(l->dns, 0);
     free(l->address);
     free(l->password_file);
     free(l);

@@ -339,6 +339,17 @@ def test_wrong_password(redis, member, directory, password):
     harvest(one, 1, 2)
 
 
+def test_a_name_that_nobody_knows(member):
+    """It is looked up while it is wanted, and that is given up with it."""
+    one = member("redis.invalid:6379", wait="down", threshold=3)
+    harvest(one, 1, 2)
+    for ledger in ("memory", "redis"):
+        one.write_config({"harvest": {"ledger": ledger}})
+        one.reload()
+    harvest(one, 2)
+    assert one.metrics()["postern_ledger_up"] == 0
+
+
 def test_reload_takes_and_leaves_the_fleet(redis, member):
     server = redis()
     one = member(server, wait=None, ledger="memory")

@@ -1,0 +1,129 @@
+#define _GNU_SOURCE /* getaddrinfo */
+
+#include "policy/name_lookup.h"
+
+#include <netdb.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/span.h"
+
+/* The thread's and the asker's; the last one frees it. */
+struct question {
+    _Atomic unsigned references;
+    char *host;
+    int fd; /* an eventfd: there is an answer */
+    int error;
+    struct netaddr address;
+};
+
+struct name_lookup {
+    struct question *question;
+    struct event *event;
+    name_lookup_done_fn *done;
+    void *arg;
+};
+
+static void
+question_unref(struct question *q)
+{
+    if (q == NULL || atomic_fetch_sub(&q->references, 1) != 1)
+        return;
+    if (q->fd >= 0)
+        (void)close(q->fd);
+    free(q->host);
+    free(q);
+}
+
+static void *
+look_up(void *arg)
+{
+    struct question *q = arg;
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found;
+    const uint64_t one = 1;
+
+    q->error = getaddrinfo(q->host, NULL, &hints, &found);
+    if (q->error == 0) {
+        q->address = netaddr_of_sockaddr(found->ai_addr, NULL);
+        freeaddrinfo(found);
+    }
+    (void)!write(q->fd, &one, sizeof one);
+    question_unref(q);
+    return NULL;
+}
+
+static void
+on_answer(evutil_socket_t fd, short what, void *arg)
+{
+    struct name_lookup *l = arg;
+    const struct question *q = l->question;
+    uint64_t count;
+
+    (void)what;
+    if (read(fd, &count, sizeof count) != sizeof count)
+        return;
+    l->done(l->arg, &q->address, q->error == 0 ? NULL : gai_strerror(q->error));
+}
+
+static bool
+start_thread(struct question *q)
+{
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    pthread_t thread;
+    bool is_started;
+
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    /* Signals are the loop's. */
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
+    atomic_fetch_add(&q->references, 1);
+    is_started = pthread_create(&thread, &attributes, look_up, q) == 0;
+    if (!is_started)
+        question_unref(q);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    (void)pthread_attr_destroy(&attributes);
+    return is_started;
+}
+
+struct name_lookup *
+name_lookup_start(struct event_base *base, const char *host, name_lookup_done_fn *done, void *arg)
+{
+    struct name_lookup *l = calloc(1, sizeof *l);
+    struct question *q = calloc(1, sizeof *q);
+
+    if (l == NULL || q == NULL) {
+        free(l);
+        free(q);
+        return NULL;
+    }
+    *l = (struct name_lookup){.question = q, .done = done, .arg = arg};
+    atomic_store(&q->references, 1);
+    q->host = span_dup(span_str(host));
+    q->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (q->fd >= 0)
+        l->event = event_new(base, q->fd, EV_READ, on_answer, l);
+    if (q->host == NULL || l->event == NULL || event_add(l->event, NULL) != 0 || !start_thread(q))
+        name_lookup_cancel(&l);
+    return l;
+}
+
+void
+name_lookup_cancel(struct name_lookup **l)
+{
+    if (*l == NULL)
+        return;
+    if ((*l)->event != NULL)
+        event_free((*l)->event);
+    question_unref((*l)->question);
+    free(*l);
+    *l = NULL;
+}
