@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/netaddr.h"
 #include "base/span.h"
 #include "conf/value.h"
 
@@ -60,11 +61,24 @@ after_scheme(struct span uri, bool *is_clear)
 }
 
 /* What the URIs have in common: whether one of them begins in the clear, whether all are global
- * catalogues, and the DNS domain of the first. */
+ * catalogues, and the DNS domain of the first, which is mostly the name of the directory's domain.
+ */
 struct servers {
     bool is_clear, is_catalogue;
     struct span domain;
 };
+
+/* HOST behind its first dot; the empty span if it has none, or is an address. */
+static struct span
+domain_of(struct span host)
+{
+    struct netaddr address;
+    struct span label;
+
+    if (netaddr_parse(host, &address) || !span_next(&host, '.', &label))
+        return span_str("");
+    return host;
+}
 
 static int
 look_at_servers(const char *text, struct servers *out, struct err *e)
@@ -82,13 +96,23 @@ look_at_servers(const char *text, struct servers *out, struct err *e)
                            text);
         out->is_clear = out->is_clear || is_clear;
         out->is_catalogue = out->is_catalogue && (port == 3268 || port == 3269);
-        if (out->domain.p == NULL) {
-            size_t n = strcspn(name, ".");
-            size_t end = strlen(name);
-            out->domain = n < end ? span_of(host.p + n + 1, end - n - 1) : span_str("");
-        }
+        if (out->domain.n == 0)
+            out->domain = domain_of(span_of(host.p, host.p[0] == '[' ? 0 : strlen(name)));
     }
     return 0;
+}
+
+/* The DN of a DNS domain. */
+static void
+write_base(FILE *out, struct span domain)
+{
+    struct span label;
+    const char *between = "";
+
+    while (span_next(&domain, '.', &label)) {
+        fprintf(out, "%sDC=%.*s", between, (int)label.n, label.p);
+        between = ",";
+    }
 }
 
 int
@@ -104,10 +128,7 @@ init_write(const struct init_answers *a, FILE *out, struct err *e)
         return err_set(e, ERR_CONFIG, "--domain %s: not a domain", a->domain);
     if (check_hosts(a->exchange, e) != 0 || look_at_servers(a->ad, &servers, e) != 0)
         return -1;
-    if (a->base == NULL && !servers.is_catalogue)
-        return err_set(e, ERR_CONFIG,
-                       "--init needs --base, or --ad with a global catalogue (port 3269)");
-    struct span account = servers.domain.n > 0 ? servers.domain : span_str(a->domain);
+    struct span domain = servers.domain.n > 0 ? servers.domain : span_str(a->domain);
 
     fprintf(out,
             "; Every other key has its default: postern.ini(5).\n"
@@ -137,8 +158,15 @@ init_write(const struct init_answers *a, FILE *out, struct err *e)
             "bind_dn = postern@%.*s\n"
             "bind_password_file = /etc/postern/ad-password\n",
             a->hostname, a->hostname, a->hostname, a->domain, a->exchange, a->ad,
-            servers.is_clear ? "starttls = yes\n" : "", (int)account.n, account.p);
+            servers.is_clear ? "starttls = yes\n" : "", (int)domain.n, domain.p);
+    /* A global catalogue is searched from the root of all. */
+    if (a->base == NULL && servers.is_catalogue)
+        return 0;
+    fprintf(out, "base = ");
     if (a->base != NULL)
-        fprintf(out, "base = %s\n", a->base);
+        fprintf(out, "%s", a->base);
+    else
+        write_base(out, domain);
+    putc('\n', out);
     return 0;
 }

@@ -13,7 +13,7 @@ struct init_answers {
     const char *domain;   /* that mail is taken for */
     const char *exchange; /* HOST[:PORT], or several with commas between */
     const char *ad;       /* URIs of domain controllers, with commas between */
-    const char *base;     /* DN; may be NULL for a global catalogue */
+    const char *base;     /* DN; NULL: the controller's domain, the root for a global catalogue */
 };
 
 /* Write to OUT what `postern -t` accepts once the files that it names are there.  -1 with E set,

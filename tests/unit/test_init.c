@@ -145,9 +145,42 @@ test_catalogues_in_the_clear(void **state)
     assert_int_equal(st->directories[0].uri.n, 2);
     assert_true(st->directories[0].starttls);
     assert_null(st->directories[0].base);
-    assert_string_equal(st->directories[0].bind_dn, "postern@example.com");
+    assert_string_equal(st->directories[0].bind_dn, "postern@corp.example.com");
     settings_unref(st);
     free(text);
+}
+
+static void
+test_base(void **state)
+{
+    static const struct {
+        const char *ad, *base;
+    } rows[] = {
+        {"ldaps://dc1.corp.example.com", "DC=corp,DC=example,DC=com"},
+        {"ldap://dc1.corp.example.net:389, ldaps://dc2.other.example", "DC=corp,DC=example,DC=net"},
+        {"ldaps://dc1.corp.example.com:3269, ldaps://dc2.corp.example.com",
+         "DC=corp,DC=example,DC=com"},
+        {"ldaps://dc1.corp.example.com:3269", NULL},
+        {"ldaps://dc1", "DC=example,DC=com"},
+        {"ldaps://192.0.2.1", "DC=example,DC=com"},
+        {"ldaps://[2001:db8::1]:636", "DC=example,DC=com"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct init_answers a = usual;
+        struct err e = {.kind = ERR_NONE};
+        a.ad = rows[i].ad;
+        a.base = NULL;
+        char *text = write_answers(&a, &e);
+        assert_non_null(text);
+        struct settings *st = settings_of(text);
+        const char *base = st->directories[0].base;
+        if (rows[i].base == NULL ? base != NULL : base == NULL || strcmp(base, rows[i].base) != 0)
+            fail_msg("row %zu: %s", i, base != NULL ? base : "none");
+        settings_unref(st);
+        free(text);
+    }
 }
 
 static void
@@ -161,8 +194,6 @@ test_refused(void **state)
         {{"mx.d.example", NULL, "ex", "ldaps://dc", "DC=d"}, "--domain"},
         {{"mx.d.example", "d.example", NULL, "ldaps://dc", "DC=d"}, "--exchange"},
         {{"mx.d.example", "d.example", "ex", NULL, "DC=d"}, "--ad"},
-        {{"mx.d.example", "d.example", "ex", "ldaps://dc", NULL}, "--base"},
-        {{"mx.d.example", "d.example", "ex", "ldaps://dc:3269, ldaps://dc2", NULL}, "--base"},
         {{"mx d", "d.example", "ex", "ldaps://dc", "DC=d"}, "not a host name"},
         {{"mx.d.example", "@d", "ex", "ldaps://dc", "DC=d"}, "not a domain"},
         {{"mx.d.example", "d.example", "ex:0", "ldaps://dc", "DC=d"}, "--exchange"},
@@ -189,7 +220,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_usual),
                                        cmocka_unit_test(test_catalogues_in_the_clear),
-                                       cmocka_unit_test(test_refused)};
+                                       cmocka_unit_test(test_base), cmocka_unit_test(test_refused)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
