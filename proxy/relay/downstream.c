@@ -675,6 +675,15 @@ awaits_more(const struct downstream *d)
     return d->state == STATE_FINAL;
 }
 
+/* Is the reply at hand the last before a handshake or the content?  Then even what is not read yet
+ * must not stand behind it: it would be taken for the answer to these. */
+static bool
+is_decisive(const struct downstream *d)
+{
+    return d->state == STATE_STARTTLS || d->state == STATE_DATA ||
+           (d->state == STATE_ENVELOPE && !awaits_more(d));
+}
+
 /* One whole reply.  IS_LAST_OCTET: nothing stands behind it. */
 static void
 handle_reply(struct downstream *d, const struct smtp_reply *reply, bool is_last_octet)
@@ -784,8 +793,7 @@ on_input(void *owner, struct span in)
             fail(d, DOWNSTREAM_GARBLED, NULL);
         } else {
             struct smtp_reply reply = d->reader.reply;
-            bool is_last_octet =
-                in.n == 0 && !(d->state == STATE_STARTTLS && stream_has_input(d->stream));
+            bool is_last_octet = in.n == 0 && !(is_decisive(d) && stream_has_input(d->stream));
             handle_reply(d, &reply, is_last_octet);
         }
         if (is_gone)

@@ -164,3 +164,15 @@ def test_client_that_read_to_the_end_has_heard(mx):
          "the end of the first session")
     assert again.deliver(CONTENT, "anna@example.test", sender="a@example.org").status == "250 2.6.0"
     assert len(mx.exchange.delivered) == 2
+
+
+@pytest.mark.parametrize("step", ["RCPT", "DATA"])
+@pytest.mark.parametrize("capabilities", [["PIPELINING", "CHUNKING"], ["PIPELINING"], []], ids=["bdat", "data", "slow"])
+def test_stray_reply_in_a_burst_is_no_verdict(exchange, postern, step, capabilities):
+    """Two replies for one command: the second must not be taken for the verdict, which is a refusal."""
+    downstream = exchange(capabilities=capabilities)
+    mx = postern(downstream)
+    downstream.on(step, does.first(1, lambda step: step.usual + "\r\n250 2.6.0 stray"))
+    downstream.on("EOD", does.reply("554 5.7.1 no"))
+    reply = mx.client().deliver(CONTENT, "anna@example.test")
+    assert reply.code in (451, 554)
