@@ -1,6 +1,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "ldap/directory.h"
 
+#include <ldap.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -165,10 +166,13 @@ struct directories *
 directories_new(struct settings *st, struct err *e)
 {
     struct directories *d = calloc(1, sizeof *d);
+    const int version = LDAP_VERSION3;
     struct dir_set *set;
 
     if (!d)
         abort(); /* at start, of a few octets */
+    /* libldap makes itself ready at its first use, which two threads must not be at once. */
+    ldap_set_option(NULL, LDAP_OPT_PROTOCOL_VERSION, &version);
     d->verified = dir_cache_new(&verified_limits);
     pthread_mutex_init(&d->lock, NULL);
     atomic_init(&d->generation, 0);

@@ -1,6 +1,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "ldap/sync.h"
 
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -263,6 +264,8 @@ look(struct sync *y, struct order *order)
         set_error(y, k.e.text);
     }
     sync_look_clear(&k);
+    if (order->is_full)
+        malloc_trim(0); /* a whole directory went through this thread's heap */
     return outcome;
 }
 
