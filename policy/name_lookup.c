@@ -20,7 +20,8 @@ struct question {
     char *host;
     int fd; /* an eventfd: there is an answer */
     int error;
-    struct netaddr address;
+    struct netaddr addresses[NAME_LOOKUP_MAX];
+    size_t n;
 };
 
 struct name_lookup {
@@ -50,7 +51,8 @@ look_up(void *arg)
 
     q->error = getaddrinfo(q->host, NULL, &hints, &found);
     if (q->error == 0) {
-        q->address = netaddr_of_sockaddr(found->ai_addr, NULL);
+        for (const struct addrinfo *a = found; a != NULL && q->n < NAME_LOOKUP_MAX; a = a->ai_next)
+            q->addresses[q->n++] = netaddr_of_sockaddr(a->ai_addr, NULL);
         freeaddrinfo(found);
     }
     (void)!write(q->fd, &one, sizeof one);
@@ -68,7 +70,7 @@ on_answer(evutil_socket_t fd, short what, void *arg)
     (void)what;
     if (read(fd, &count, sizeof count) != sizeof count)
         return;
-    l->done(l->arg, &q->address, q->error == 0 ? NULL : gai_strerror(q->error));
+    l->done(l->arg, q->addresses, q->n, gai_strerror(q->error));
 }
 
 static bool

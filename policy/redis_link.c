@@ -39,6 +39,7 @@ struct redis_link {
     struct event *turn;
     struct name_lookup *lookup;
     uint16_t port;
+    unsigned attempts;             /* by name */
     char *address, *password_file; /* the latter NULL: none */
     const char *script;
     struct redis_link_events events;
@@ -338,16 +339,17 @@ adopt(struct redis_link *l, redisAsyncContext *ac)
 }
 
 static void
-on_resolved(void *arg, const struct netaddr *address, const char *error)
+on_resolved(void *arg, const struct netaddr *addresses, size_t n, const char *error)
 {
     struct redis_link *l = arg;
     char host[NETADDR_TEXT];
 
-    if (error != NULL) {
+    if (n == 0) {
         lose(l, error);
         return;
     }
-    netaddr_format(address, host);
+    /* Where one does not answer, the next attempt takes the next. */
+    netaddr_format(&addresses[l->attempts++ % n], host);
     name_lookup_cancel(&l->lookup);
     adopt(l, redisAsyncConnect(host, l->port));
 }
