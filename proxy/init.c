@@ -60,8 +60,8 @@ after_scheme(struct span uri, bool *is_clear)
     return span_of(uri.p + n, uri.n - n);
 }
 
-/* What the URIs say: whether one of them begins in the clear, whether all are global catalogues, and
- * the DNS domain of the first that has one, which is mostly the directory's own. */
+/* What the URIs say: whether one of them begins in the clear, whether all are global catalogues,
+ * and the DNS domain of the first that has one, which is mostly the directory's own. */
 struct servers {
     bool is_clear, is_catalogue;
     struct span domain;
