@@ -188,10 +188,38 @@ log_path(struct log_line *l, const char *key, struct span address)
     put_pair(l, key, "<", address, ">");
 }
 
+/* Write VALUE in decimal so that it ends before END, with at least N digits; returns its start. */
+static char *
+put_digits(char *end, uint64_t value, unsigned n)
+{
+    for (; value > 0 || n > 0; value /= 10) {
+        *--end = (char)('0' + value % 10);
+        n -= n > 0;
+    }
+    return end;
+}
+
 void
 log_int(struct log_line *l, const char *key, int64_t value)
 {
-    log_fmt(l, key, "%lld", (long long)value);
+    char text[24], *end = text + sizeof text;
+    char *start = put_digits(end, value < 0 ? -(uint64_t)value : (uint64_t)value, 1);
+
+    if (value < 0)
+        *--start = '-';
+    put_pair(l, key, "", span_of(start, (size_t)(end - start)), "");
+}
+
+void
+log_seconds(struct log_line *l, const char *key, int64_t ms)
+{
+    char text[24], *end = text + sizeof text;
+    uint64_t value = ms > 0 ? (uint64_t)ms : 0;
+    char *start = put_digits(end, value % 1000, 3);
+
+    *--start = '.';
+    start = put_digits(start, value / 1000, 1);
+    put_pair(l, key, "", span_of(start, (size_t)(end - start)), "");
 }
 
 void

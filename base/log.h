@@ -64,6 +64,8 @@ void log_span(struct log_line *l, const char *key, struct span value);
 /* <a@b>; the empty span is <>. */
 void log_path(struct log_line *l, const char *key, struct span address);
 void log_int(struct log_line *l, const char *key, int64_t value);
+/* MS in seconds, as 1.234. */
+void log_seconds(struct log_line *l, const char *key, int64_t ms);
 void log_addr(struct log_line *l, const char *key, const struct netaddr *a);
 void log_fmt(struct log_line *l, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -97,12 +97,26 @@ netaddr_to_sockaddr(const struct netaddr *a, uint16_t port, struct sockaddr_stor
     return 0;
 }
 
+/* inet_ntop's goes through printf, and every line of the log has an address. */
+static void
+format4(const uint8_t octets[4], char *out)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        if (octets[i] >= 100)
+            *out++ = (char)('0' + octets[i] / 100);
+        if (octets[i] >= 10)
+            *out++ = (char)('0' + octets[i] / 10 % 10);
+        *out++ = (char)('0' + octets[i] % 10);
+        *out++ = i < 3 ? '.' : '\0';
+    }
+}
+
 void
 netaddr_format(const struct netaddr *a, char out[NETADDR_TEXT])
 {
-    int family = a->family == 4 ? AF_INET : AF_INET6;
-
-    if (a->family == 0 || !inet_ntop(family, a->octets, out, NETADDR_TEXT))
+    if (a->family == 4)
+        format4(a->octets, out);
+    else if (a->family == 0 || !inet_ntop(AF_INET6, a->octets, out, NETADDR_TEXT))
         out[0] = '\0';
 }
 

@@ -1,5 +1,6 @@
 #include "proxy/relay/message.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,29 @@ on_spool(void *arg, bool is_ok, const char *data, size_t n)
         m->ready(m->ready_arg, is_ok, data, n);
 }
 
+/* Looked up by name once: OpenSSL does so again at each use of EVP_sha256(). */
+static EVP_MD *sha256;
+
+static void
+fetch_sha256(void)
+{
+    sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+}
+
+static EVP_MD_CTX *
+new_digest(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
+
+    pthread_once(&once, fetch_sha256);
+    if (digest == NULL || sha256 == NULL || EVP_DigestInit_ex(digest, sha256, NULL) != 1) {
+        EVP_MD_CTX_free(digest);
+        return NULL;
+    }
+    return digest;
+}
+
 struct message *
 message_new(const struct message_place *place, spool_done_fn *ready, void *ready_arg)
 {
@@ -41,9 +65,7 @@ message_new(const struct message_place *place, spool_done_fn *ready, void *ready
     m->client = place->network;
     m->ready = ready;
     m->ready_arg = ready_arg;
-    if (place->wants_digest && ((m->digest = EVP_MD_CTX_new()) == NULL ||
-                                EVP_DigestInit_ex(m->digest, EVP_sha256(), NULL) != 1)) {
-        EVP_MD_CTX_free(m->digest);
+    if (place->wants_digest && (m->digest = new_digest()) == NULL) {
         free(m);
         return NULL;
     }

@@ -55,7 +55,7 @@ message_log(const struct message_log *line, const struct message *m)
     log_str(&l, "downstream", line->host);
     log_str(&l, "status", line->status);
     log_str(&l, "reply", line->reply);
-    log_fmt(&l, "delay", "%.3f", (double)line->delay_ms / 1000);
+    log_seconds(&l, "delay", line->delay_ms);
     log_end(&l);
 }
 

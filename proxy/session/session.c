@@ -198,7 +198,7 @@ log_session_end(const struct session *s, const char *reason)
     log_begin(&l, LOG_LEVEL_INFO, "close");
     log_str(&l, "session", s->id);
     log_addr(&l, "client", session_client(s));
-    log_fmt(&l, "duration", "%.3f", (double)(clock_ms() - s->started_ms) / 1000);
+    log_seconds(&l, "duration", clock_ms() - s->started_ms);
     log_int(&l, "commands", s->commands);
     log_int(&l, "rcpt_ok", s->rcpt_ok);
     log_int(&l, "rcpt_bad", s->rcpt_bad);

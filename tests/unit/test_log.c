@@ -84,13 +84,18 @@ test_kinds_of_values(void **state)
     log_path(&l, "odd", span_str("\"a> to=<b\"@x"));
     log_int(&l, "min", INT64_MIN);
     log_int(&l, "max", INT64_MAX);
+    log_int(&l, "zero", 0);
+    log_seconds(&l, "delay", 0);
+    log_seconds(&l, "duration", 61007);
+    log_seconds(&l, "back", -1);
     log_addr(&l, "client", &four);
     log_addr(&l, "six", &six);
     log_fmt(&l, "ratio", "%.2f %s", 0.5, "of");
     log_span(&l, "span", span_of("a\0b", 3));
     log_str(&l, "null", NULL);
     assert_text(&l, "event=e from=<> to=<a@b> odd=\"<\\x22a> to=<b\\x22@x>\""
-                    " min=-9223372036854775808 max=9223372036854775807 client=192.0.2.1"
+                    " min=-9223372036854775808 max=9223372036854775807 zero=0 delay=0.000"
+                    " duration=61.007 back=0.000 client=192.0.2.1"
                     " six=2001::1 ratio=\"0.50 of\" span=\"a\\x00b\" null=");
 }
 
