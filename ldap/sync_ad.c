@@ -27,14 +27,19 @@ has_value(struct sync_look *k, LDAPMessage *entry, const char *attribute, const 
     return has;
 }
 
-/* The longest naming context that the base ends with. */
+/* The longest naming context that the base ends with; the base itself if there is none. */
 static char *
 find_context(struct sync_look *k, LDAPMessage *entry)
 {
     struct berval **values = ldap_get_values_len(k->link->ld, entry, "namingContexts");
     struct span base = span_str(k->plan->base), best = {.n = 0};
-    char *text;
+    char *plain = NULL, *text;
 
+    /* It may be written with blanks. */
+    if (ldap_dn_normalize(k->plan->base, LDAP_DN_FORMAT_LDAP, &plain, LDAP_DN_FORMAT_LDAPV3) ==
+            LDAP_SUCCESS &&
+        plain)
+        base = span_str(plain);
     for (size_t i = 0; values && values[i]; i++) {
         struct span context = span_of(values[i]->bv_val, values[i]->bv_len);
 
@@ -42,6 +47,7 @@ find_context(struct sync_look *k, LDAPMessage *entry)
             best = context;
     }
     text = span_dup(best.n > 0 ? best : base);
+    ldap_memfree(plain);
     ldap_value_free_len(values);
     return text;
 }

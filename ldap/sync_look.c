@@ -105,6 +105,14 @@ end_page(struct sync_look *k, const struct sync_search *s, LDAPMessage *m, struc
     return rc == LDAP_SUCCESS ? 0 : -1;
 }
 
+int
+sync_reference(struct sync_look *k)
+{
+    return k->plan->is_ad
+               ? 0
+               : err_set(&k->e, ERR_LDAP, "search: a part of the directory is on another server");
+}
+
 static int
 receive_page(struct sync_look *k, const struct sync_search *s, int id, struct berval *cookie,
              sync_entry_fn *fn, void *arg)
@@ -118,9 +126,10 @@ receive_page(struct sync_look *k, const struct sync_search *s, int id, struct be
         type = ldap_result(k->link->ld, id, LDAP_MSG_ONE, NULL, &m);
         if (type <= 0)
             return fail(k, LDAP_SERVER_DOWN, "search");
-        rc = type == LDAP_RES_SEARCH_ENTRY    ? fn(k, m, arg)
-             : type == LDAP_RES_SEARCH_RESULT ? end_page(k, s, m, cookie)
-                                              : 0;
+        rc = type == LDAP_RES_SEARCH_ENTRY       ? fn(k, m, arg)
+             : type == LDAP_RES_SEARCH_REFERENCE ? sync_reference(k)
+             : type == LDAP_RES_SEARCH_RESULT    ? end_page(k, s, m, cookie)
+                                                 : 0;
         ldap_msgfree(m);
         if (rc < 0 || type == LDAP_RES_SEARCH_RESULT)
             return rc;

@@ -60,6 +60,9 @@ struct sync_search {
 typedef int sync_entry_fn(struct sync_look *k, LDAPMessage *entry, void *arg); /* -1: give up */
 /* By pages.  FN gets every entry. */
 int sync_search(struct sync_look *k, const struct sync_search *s, sync_entry_fn *fn, void *arg);
+/* A reference to another server, which nobody follows: in Active Directory to another partition, of
+ * other servers to a part of what is looked for, so that not all would be seen. */
+int sync_reference(struct sync_look *k);
 /* The library may block until then, and the look goes on; -1: the program ends. */
 int sync_arm(struct sync_look *k);
 /* The first value of ATTRIBUTE, malloc'd; NULL: none. */

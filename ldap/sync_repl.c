@@ -37,9 +37,8 @@ on_entry(ldap_sync_t *ls, LDAPMessage *m, struct berval *uuid, ldap_sync_refresh
 static int
 on_reference(ldap_sync_t *ls, LDAPMessage *m)
 {
-    (void)ls;
     (void)m;
-    return LDAP_SUCCESS;
+    return sync_reference(ls->ls_private) == 0 ? LDAP_SUCCESS : LDAP_OTHER;
 }
 
 static int

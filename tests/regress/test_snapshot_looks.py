@@ -6,7 +6,6 @@ import tempfile
 
 import pytest
 
-from conftest import CONTENT
 from harness import servers
 from harness.servers import Slapd, recipient_dn, recipient_entry
 
@@ -79,7 +78,7 @@ LIVE = ("250 2.1.5", "ldap")
 
 def test_a_snapshot_answers_at_once(slapd, keep):
     server = slapd()
-    one = keep(server)
+    one = keep(server, base="dc=example, dc=test")
     look = one.events("directory", look="full")[0]
     assert (look["entries"], look["learned"], look["lost"]) == ("6", "6", "0")
     server.stop(signal.SIGKILL)
@@ -91,7 +90,7 @@ def test_a_snapshot_answers_at_once(slapd, keep):
 @pytest.mark.parametrize("kind", ["ad", "ldap"])
 def test_changes_are_learned(slapd, keep, kind):
     server = slapd()
-    one = keep(server, type=kind, attributes="proxyAddresses", snapshot_confirm="no")
+    one = keep(server, type=kind, attributes="proxyAddresses", snapshot_confirm="no", base="DC=example, DC=test")
     assert one.verdict("fritz@example.test") == ("550 5.1.1", "snapshot")
     server.add("fritz", ["fritz@example.test", "f@example.test"])
     one.wait_log("directory", look="changes", learned=2, entries=8)
@@ -203,6 +202,29 @@ def test_the_look_is_newer_than_the_cache(slapd, keep):
     assert one.verdict("gerd@example.test") == KNOWN
 
 
+def test_a_live_answer_is_newer_than_the_look(slapd, keep):
+    server = slapd()
+    one = keep(server, snapshot_refresh="1h")
+    assert one.verdict("ben@example.test") == KNOWN
+    server.delete("ben")
+    assert one.verdict("ben@example.test") == KNOWN
+    assert one.control("lookup", "ben@example.test")["ok"]  # it asks live
+    assert one.verdict("ben@example.test") == ("550 5.1.1", "cache")
+
+
+def test_a_part_that_is_elsewhere(slapd, keep):
+    """Active Directory's references are to other partitions; of others not all would be seen."""
+    ldif = "".join(recipient_entry(*item) for item in PEOPLE.items())
+    ldif += (f"dn: ou=far,{Slapd.BASE}\nobjectClass: referral\nobjectClass: extensibleObject\nou: far\n"
+             f"ref: ldap://127.0.0.1:1/ou=far,{Slapd.BASE}\n\n")
+    server = slapd(ldif)
+    one = keep(server)
+    assert one.verdict("ben@example.test") == KNOWN
+    other = keep(server, wait=False, type="ldap")
+    assert "another server" in other.wait_log("directory", state="degraded")["error"]
+    assert other.verdict("ben@example.test") == LIVE
+
+
 def test_a_look_that_loses_too_much_is_not_taken(slapd, keep):
     server = slapd()
     one = keep(server, snapshot_refresh="1h", snapshot_confirm="no")
@@ -211,11 +233,15 @@ def test_a_look_that_loses_too_much_is_not_taken(slapd, keep):
     assert not answer["ok"]
     assert "2 of 6 addresses" in answer["error"]
     assert "2 of 6 addresses" in one.wait_log("directory", state="degraded")["error"]
+    state = one.control("directory")["directories"][0]
+    assert (state["entries"], state["looking"]) == (6, False)
+    assert "2 of 6 addresses" in state["snapshot_error"]
     assert one.verdict("ben@example.test") == KNOWN
     answer = one.control("directory", "sync", "--force")
     assert answer["ok"]
     assert one.verdict("ben@example.test") == ("550 5.1.1", "snapshot")
-    assert one.control("directory")["directories"][0]["entries"] == 4
+    state = one.control("directory")["directories"][0]
+    assert (state["entries"], state["snapshot_error"]) == (4, "")
 
 
 def test_a_directory_that_is_empty_all_at_once(slapd, keep):
@@ -306,6 +332,10 @@ def test_another_server_with_another_history(slapd, keep):
     first.stop(signal.SIGKILL)
     one.wait_log("directory", host=second.uri, look="full")
     assert one.verdict("fritz@example.test") == KNOWN
+    restart(first)  # it is not gone back to, which would take another full look
+    second.add("gerd", ["gerd@example.test"])
+    one.wait_log("directory", host=second.uri, look="changes", learned=1)
+    assert len(one.events("directory", look="full")) == 2
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "zeros in the middle", "no key"])
@@ -356,6 +386,25 @@ def test_other_settings_are_looked_at_anew(slapd, keep):
     one.send_signal(signal.SIGHUP)
     one.log.wait(lambda e: e["event"] == "config" and "error" not in e, "a new configuration", since=since)
     assert one.verdict("anna@example.test") == LIVE
+
+
+def test_two_directories_in_one_file(slapd, keep):
+    first, second = slapd(), slapd({"greta": ["greta@example.test"], "anna": ["anna@example.test"]})
+    one = keep(first, snapshot_fresh="1h")
+    section = one.settings["directory"]
+    one.write_config({"directory": None, "directory one": section, "directory two": {**section, "uri": second.uri},
+                      "domain example.test": {"directory": "one, two"}})
+    one.reload()
+    one.wait_log("directory", directory="one", look="full", entries=6)
+    one.wait_log("directory", directory="two", look="full", entries=2)
+    looks = one.control("directory", "sync")["looks"]
+    assert sorted((look["name"], look["entries"]) for look in looks) == [("one", 6), ("two", 2)]
+    first.stop(signal.SIGKILL)
+    second.stop(signal.SIGKILL)
+    again(one)
+    assert one.verdict("ben@example.test") == KNOWN
+    assert one.verdict("greta@example.test") == KNOWN
+    assert one.verdict("nobody@example.test") == ("550 5.1.1", "snapshot")
 
 
 def test_it_counts_what_it_keeps(slapd, keep):
