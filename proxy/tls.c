@@ -40,12 +40,30 @@ void
 tls_error_text(char *out, size_t n)
 {
     unsigned long code = ERR_get_error();
+    const char *reason = ERR_reason_error_string(code);
 
     if (code == 0)
         span_copy(out, n, span_str("connection closed"));
-    else
+    else if (ERR_GET_LIB(code) == ERR_LIB_PEM && ERR_GET_REASON(code) == PEM_R_NO_START_LINE)
+        span_copy(out, n, span_str("not in PEM form"));
+    else if (reason == NULL || !span_copy(out, n, span_str(reason)))
         ERR_error_string_n(code, out, n);
     ERR_clear_error();
+}
+
+void
+tls_handshake_error(const SSL *ssl, char *out, size_t n)
+{
+    unsigned long code = ERR_peek_error();
+
+    if (ERR_GET_LIB(code) == ERR_LIB_SSL &&
+        ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED) {
+        long verdict = SSL_get_verify_result(ssl);
+        span_copy(out, n, span_str(X509_verify_cert_error_string(verdict)));
+        ERR_clear_error();
+    } else {
+        tls_error_text(out, n);
+    }
 }
 
 static int

@@ -37,5 +37,7 @@ bool tls_peer_verified(const struct tls_client *t);
 
 /* The oldest error of this thread's OpenSSL queue into OUT, and clears the queue. */
 void tls_error_text(char *out, size_t n);
+/* The same after a failed handshake; what is wrong with the peer's certificate, if that is why. */
+void tls_handshake_error(const SSL *ssl, char *out, size_t n);
 
 #endif

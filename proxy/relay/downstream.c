@@ -69,6 +69,8 @@ struct downstream {
     /* the question */
     char *ask_sender, *ask_recipient;
     bool ask_smtputf8;
+    const SSL *ssl;   /* the stream's, from the beginning of the handshake */
+    struct err error; /* why it failed; before that what is known of it */
 };
 
 static void on_connected(evutil_socket_t fd, short what, void *arg);
@@ -189,12 +191,21 @@ fail(struct downstream *d, enum downstream_fail why, const struct smtp_reply *re
         return;
     if (reply != NULL)
         result.reply = *reply;
+    if (d->error.kind == ERR_NONE)
+        err_set(&d->error, ERR_SYSTEM, "%s",
+                reply != NULL && reply->text[0] != '\0' ? reply->text : downstream_fail_text(why));
     set_state(d, STATE_CLOSED);
     stream_free(&d->stream);
     if (in_transaction)
         finish(d, &result);
     else
         d->events->closed(d->owner, why, reply);
+}
+
+static void
+set_connect_error(struct downstream *d, int errnum)
+{
+    err_errno(&d->error, ERR_SYSTEM, errnum, "%s", downstream_fail_text(DOWNSTREAM_CONNECT));
 }
 
 struct downstream *
@@ -226,6 +237,7 @@ downstream_open(const struct stream_loop *loop, const struct downstream_target *
     d->opened_ms = clock_ms();
     set_state(d, STATE_CONNECTING);
     if (connect(d->fd, (struct sockaddr *)&sa, n) != 0 && errno != EINPROGRESS) {
+        set_connect_error(d, errno);
         /* Told from the loop, like every other failure. */
         event_active(d->connect_event, EV_WRITE, 0);
         return d;
@@ -290,6 +302,8 @@ on_connected(evutil_socket_t fd, short what, void *arg)
     (void)what;
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) != 0 || error != 0 ||
         getpeername(fd, (struct sockaddr *)&peer, &peer_n) != 0) {
+        if (error != 0)
+            set_connect_error(d, error);
         fail(d, DOWNSTREAM_CONNECT, NULL);
         return;
     }
@@ -309,6 +323,8 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
+    if (d->state == STATE_CONNECTING)
+        set_connect_error(d, ETIMEDOUT);
     fail(d, d->state == STATE_CONNECTING ? DOWNSTREAM_CONNECT : DOWNSTREAM_TIMEOUT, NULL);
 }
 
@@ -563,10 +579,15 @@ log_tls(const struct downstream *d, const char *error)
 {
     struct log_line l;
     const SSL *ssl = stream_ssl(d->stream);
+    bool is_probe = strcmp(d->target.session, "-") == 0;
+    enum log_level level = error != NULL ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO;
 
-    if (!log_wants(error != NULL ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO))
+    /* A probe's, every few seconds, would drown the rest; what it finds is the host's state. */
+    if (is_probe)
+        level = LOG_LEVEL_DEBUG;
+    if (!log_wants(level))
         return;
-    log_begin(&l, error != NULL ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "tls");
+    log_begin(&l, level, "tls");
     log_str(&l, "session", d->target.session);
     log_str(&l, "leg", "out");
     if (ssl != NULL) {
@@ -586,6 +607,14 @@ static bool
 tls_is_optional(const struct downstream *d)
 {
     return d->target.settings->tls == SETTINGS_TLS_OPPORTUNISTIC;
+}
+
+static void
+fail_tls(struct downstream *d, const char *why, const struct smtp_reply *reply)
+{
+    log_tls(d, why);
+    err_set(&d->error, ERR_TLS, "%s: %s", downstream_fail_text(DOWNSTREAM_TLS), why);
+    fail(d, DOWNSTREAM_TLS, reply);
 }
 
 static void
@@ -612,11 +641,11 @@ ehlo_reply(struct downstream *d, const struct smtp_reply *reply)
             set_state(d, STATE_STARTTLS);
             return;
         }
-        log_tls(d, "STARTTLS is not offered");
         if (!tls_is_optional(d)) {
-            fail(d, DOWNSTREAM_TLS, reply);
+            fail_tls(d, "STARTTLS is not offered", reply);
             return;
         }
+        log_tls(d, "STARTTLS is not offered");
     }
     become_ready(d);
 }
@@ -625,18 +654,18 @@ static void
 starttls_reply(struct downstream *d, const struct smtp_reply *reply, bool is_last_octet)
 {
     if (reply->code / 100 != 2) {
+        if (!tls_is_optional(d)) {
+            fail_tls(d, "STARTTLS was refused", reply);
+            return;
+        }
         log_tls(d, "STARTTLS was refused");
-        if (tls_is_optional(d))
-            become_ready(d);
-        else
-            fail(d, DOWNSTREAM_TLS, reply);
+        become_ready(d);
         return;
     }
     /* What stands behind the 220 was not sent by whom we are about to authenticate (CVE-2011-0411).
      */
     if (!is_last_octet) {
-        log_tls(d, "data behind the reply to STARTTLS");
-        fail(d, DOWNSTREAM_TLS, NULL);
+        fail_tls(d, "data behind the reply to STARTTLS", NULL);
         return;
     }
     SSL *ssl = tls_connect(d->target.tls, d->target.host);
@@ -644,6 +673,7 @@ starttls_reply(struct downstream *d, const struct smtp_reply *reply, bool is_las
         fail(d, DOWNSTREAM_TLS, NULL);
         return;
     }
+    d->ssl = ssl;
     set_state(d, STATE_HANDSHAKE);
     stream_start_tls(d->stream, ssl, false);
 }
@@ -654,8 +684,7 @@ on_secured(void *owner)
     struct downstream *d = owner;
 
     if (!tls_peer_accepted(d->target.tls, stream_ssl(d->stream))) {
-        log_tls(d, "the certificate is not the expected one");
-        fail(d, DOWNSTREAM_TLS, NULL);
+        fail_tls(d, "the certificate is not the expected one", NULL);
         return;
     }
     d->is_tls = true;
@@ -820,9 +849,8 @@ on_ended(void *owner, enum stream_end end)
     /* In TLS 1.3 a host that wants a certificate of ours says so behind the handshake. */
     if (d->state == STATE_HANDSHAKE || (end == STREAM_END_TLS && !d->has_opened)) {
         char text[160];
-        tls_error_text(text, sizeof(text));
-        log_tls(d, text);
-        fail(d, DOWNSTREAM_TLS, NULL);
+        tls_handshake_error(d->ssl, text, sizeof(text));
+        fail_tls(d, text, NULL);
         return;
     }
     fail(d, d->state <= STATE_GREETING ? DOWNSTREAM_CONNECT : DOWNSTREAM_LOST, NULL);
@@ -844,6 +872,12 @@ bool
 downstream_is_closed(const struct downstream *d)
 {
     return d->state == STATE_CLOSED;
+}
+
+const struct err *
+downstream_error(const struct downstream *d)
+{
+    return &d->error;
 }
 
 const struct smtp_capabilities *

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/err.h"
 #include "base/netaddr.h"
 #include "conf/settings.h"
 #include "proxy/relay/message.h"
@@ -61,7 +62,7 @@ struct downstream_target {
     const char *host;             /* name, for TLS and the log */
     const char *label;            /* NAME:PORT, for the log */
     const char *hostname;         /* ours, for EHLO */
-    const char *session;          /* whose log line its TLS is; "-" for none; copied */
+    const char *session;          /* whose log line its TLS is; "-": nobody's, for debug; copied */
     struct metrics *metrics;      /* NULL: its TLS is not counted */
     struct netaddr address;
     uint16_t port;
@@ -103,6 +104,9 @@ bool downstream_is_past_end(const struct downstream *d);
 /* Idle, and nothing has come that would be taken for the answer to what is sent next. */
 bool downstream_is_usable(const struct downstream *d);
 bool downstream_is_closed(const struct downstream *d); /* of no more use */
+/* Why it failed, for an administrator: the system's or OpenSSL's reason, or the host's reply.  Its
+ * kind is ERR_NONE while it has not. */
+const struct err *downstream_error(const struct downstream *d);
 const struct smtp_capabilities *downstream_capabilities(const struct downstream *d);
 int64_t downstream_opened_ms(const struct downstream *d);
 int downstream_transactions(const struct downstream *d);

@@ -249,6 +249,7 @@ static void
 on_closed(void *owner, enum downstream_fail why, const struct smtp_reply *reply)
 {
     struct probe *p = owner;
+    struct err error = *downstream_error(p->d);
 
     downstream_free(&p->d);
     if (why == DOWNSTREAM_TLS && p->ds->tls == SETTINGS_TLS_OPPORTUNISTIC && !p->is_clear) {
@@ -259,8 +260,7 @@ on_closed(void *owner, enum downstream_fail why, const struct smtp_reply *reply)
     if (why == DOWNSTREAM_CONNECT && reply == NULL && ++p->next_address < p->addresses.n &&
         probe_connect(p))
         return;
-    set_state(p, why == DOWNSTREAM_TLS ? HOST_DEGRADED : HOST_DOWN,
-              reply != NULL && why != DOWNSTREAM_TLS ? reply->text : downstream_fail_text(why));
+    set_state(p, why == DOWNSTREAM_TLS ? HOST_DEGRADED : HOST_DOWN, error.text);
     probe_end(p);
 }
 

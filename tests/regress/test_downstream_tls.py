@@ -64,7 +64,16 @@ def test_required(pair):
 
 
 def test_required_without_starttls(pair):
-    is_deferred(pair("required", None, up=False))
+    mx = pair("required", None, up=False)
+    is_deferred(mx)
+    assert mx.wait_log("downstream", state="degraded")["error"].endswith(": STARTTLS is not offered")
+
+
+def test_probes_do_not_fill_the_log(pair):
+    """At the default level: TLS of a message is told, of the probe every few seconds it is not."""
+    mx = pair("required")
+    assert delivered_over(mx)
+    assert mx.wait_log("tls", leg="out")["session"] != "-"
 
 
 @pytest.mark.parametrize("fault", [
@@ -94,13 +103,17 @@ def test_verify_server_name(pair, certificates):
     assert delivered_over(pair("verify", ca_file=certificates.ca.certificate, server_name="ex2.example.test"))
 
 
-@pytest.mark.parametrize("certificate, keys", [
-    ("exchange", {"server_name": "ex3.example.test"}),
-    ("stranger", {}),
-    ("mx", {}),
+@pytest.mark.parametrize("certificate, keys, why", [
+    ("exchange", {"server_name": "ex3.example.test"}, "hostname mismatch"),
+    ("stranger", {}, "self-signed certificate"),
+    ("mx", {}, "IP address mismatch"),
 ], ids=["name", "authority", "name of another"])
-def test_verify_fails(pair, certificates, certificate, keys):
-    is_deferred(pair("verify", certificate, up=False, ca_file=certificates.ca.certificate, **keys))
+def test_verify_fails(pair, certificates, certificate, keys, why):
+    """And the administrator is told what is wrong with the certificate."""
+    mx = pair("verify", certificate, up=False, ca_file=certificates.ca.certificate, **keys)
+    is_deferred(mx)
+    assert mx.wait_log("tls", leg="out")["error"] == why
+    assert mx.wait_log("downstream", state="degraded")["error"] == f"TLS is not as configured: {why}"
 
 
 def test_verify_by_the_system_s_authorities(pair):

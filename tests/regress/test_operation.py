@@ -20,7 +20,7 @@ def test_not_ready_without_a_downstream(exchange, postern):
     downstream = exchange()
     downstream.stop_listening()
     mx = postern(downstream, wait_downstream=False)
-    mx.wait_log("downstream", state="down")
+    assert mx.wait_log("downstream", state="down")["error"] == "cannot connect: Connection refused"
     status, text = mx.get("/readyz")
     assert status == 503
     assert downstream.host in text
