@@ -1,6 +1,7 @@
 #define _POSIX_C_SOURCE 200809L
 #include "ldap/dir_cache.h"
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,6 +97,7 @@ drop(struct shard *s, struct entry **at)
 {
     struct entry *e = *at;
 
+    assert(e != NULL);
     *at = e->chain;
     list_remove(list_of(s, e), e);
     free(e);

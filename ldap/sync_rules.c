@@ -234,6 +234,8 @@ take_members(struct sync_look *k, LDAPMessage *entry, void *arg)
     return 0;
 }
 
+/* Recursion ends at DEPTH_MAX. */
+/* NOLINTNEXTLINE(misc-no-recursion) */
 static int
 resolve_members(struct sync_look *k, const char *dn, struct resolved *r, int depth)
 {

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE /* POLLRDHUP */
 #include "proxy/stream.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -70,7 +71,7 @@ buffer_append(struct buffer *b, const void *p, size_t n)
 {
     if (n == 0)
         return true;
-    if (b->capacity - b->end < n && b->start > 0) {
+    if (b->p != NULL && b->capacity - b->end < n && b->start > 0) {
         memmove(b->p, b->p + b->start, buffer_length(b));
         b->end -= b->start;
         b->start = 0;
@@ -85,6 +86,7 @@ buffer_append(struct buffer *b, const void *p, size_t n)
         b->p = grown;
         b->capacity = capacity;
     }
+    assert(b->p != NULL); /* room for N, which is not 0 */
     memcpy(b->p + b->end, p, n);
     b->end += n;
     return true;

@@ -481,7 +481,7 @@ compare(const void *a, const void *b)
 static double
 percentile_ms(unsigned percent)
 {
-    return finished == 0 ? 0 : (double)latency_ns[(finished - 1) * percent / 100] / 1e6;
+    return finished == 0 ? 0 : (double)latency_ns[(size_t)(finished - 1) * (size_t)percent / 100] / 1e6;
 }
 
 static void
