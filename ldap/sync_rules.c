@@ -219,47 +219,81 @@ resolve_chain(struct sync_look *k, const char *dn, struct resolved *r)
     return sync_search(k, &s, take_addresses, r);
 }
 
-/* Of other servers only the members are known. */
+/* Of other servers only the members are known, which may be groups again. */
+struct todo {
+    struct todo *next;
+    int depth;
+    char dn[];
+};
+
 struct members {
-    struct berval **values;
+    struct resolved *resolved;
+    struct todo *todo;
+    int depth;    /* of the object that is asked for; 0: the group itself */
+    size_t count; /* of the objects so far */
 };
 
 static int
-take_members(struct sync_look *k, LDAPMessage *entry, void *arg)
+add_todo(struct members *m, const struct berval *dn)
 {
-    struct members *m = arg;
+    struct todo *t = malloc(sizeof *t + dn->bv_len + 1);
 
-    ldap_value_free_len(m->values);
-    m->values = ldap_get_values_len(k->link->ld, entry, "member");
+    if (!t)
+        return -1;
+    t->depth = m->depth + 1;
+    memcpy(t->dn, dn->bv_val, dn->bv_len);
+    t->dn[dn->bv_len] = '\0';
+    t->next = m->todo;
+    m->todo = t;
+    m->count++;
     return 0;
 }
 
-/* Recursion ends at DEPTH_MAX. */
-/* NOLINTNEXTLINE(misc-no-recursion) */
 static int
-resolve_members(struct sync_look *k, const char *dn, struct resolved *r, int depth)
+take_member(struct sync_look *k, LDAPMessage *entry, void *arg)
 {
-    char *member[] = {(char[]){"member"}, NULL};
-    struct members m = {.values = NULL};
-    const struct sync_search s = {.base = dn,
-                                  .scope = LDAP_SCOPE_BASE,
-                                  .filter = "(objectClass=*)",
-                                  .attributes = member,
-                                  .is_missing_fine = true,
-                                  .is_elsewhere_fine = true,
-                                  .is_elsewhere = &r->is_open};
-    int rc = sync_search(k, &s, take_members, &m);
+    struct members *m = arg;
+    struct berval **values = ldap_get_values_len(k->link->ld, entry, "member");
+    int rc = m->depth > 0 ? take_addresses(k, entry, m->resolved) : 0;
 
-    if (depth == DEPTH_MAX || (m.values && ldap_count_values_len(m.values) > (int)MEMBERS_MAX))
-        r->is_open = true;
-    for (size_t i = 0; m.values && m.values[i] && rc == 0 && !r->is_open; i++) {
-        rc = resolve_user(k, m.values[i]->bv_val, r);
-        if (rc == 0)
-            rc = resolve_members(k, m.values[i]->bv_val, r, depth + 1);
-    }
-    ldap_value_free_len(m.values);
+    if (values &&
+        (m->depth == DEPTH_MAX || m->count + (size_t)ldap_count_values_len(values) > MEMBERS_MAX))
+        m->resolved->is_open = true;
+    for (size_t i = 0; values && values[i] && rc == 0 && !m->resolved->is_open; i++)
+        if (add_todo(m, values[i]) < 0)
+            rc = err_set(&k->e, ERR_SYSTEM, "out of memory");
+    ldap_value_free_len(values);
     return rc;
 }
+
+static int
+resolve_members(struct sync_look *k, const char *dn, struct resolved *r)
+{
+    char *attributes[] = {(char[]){"member"}, (char[]){"proxyAddresses"}, (char[]){"targetAddress"},
+                          NULL};
+    struct members m = {.resolved = r};
+    struct sync_search s = {.base = dn,
+                            .scope = LDAP_SCOPE_BASE,
+                            .filter = "(objectClass=*)",
+                            .attributes = attributes,
+                            .is_missing_fine = true,
+                            .is_elsewhere_fine = true,
+                            .is_elsewhere = &r->is_open};
+    int rc = sync_search(k, &s, take_member, &m);
+
+    while (m.todo) {
+        struct todo *t = m.todo;
+
+        m.todo = t->next;
+        m.depth = t->depth;
+        s.base = t->dn;
+        if (rc == 0 && !r->is_open)
+            rc = sync_search(k, &s, take_member, &m);
+        free(t);
+    }
+    return rc;
+}
+/* NOLINTEND(misc-no-recursion) */
 
 static struct resolved *
 resolve(struct sync_look *k, struct pass *p, enum kind kind, const char *dn)
@@ -282,7 +316,7 @@ resolve(struct sync_look *k, struct pass *p, enum kind kind, const char *dn)
     if (kind == KIND_USER)
         rc = resolve_user(k, dn, r);
     else
-        rc = k->is_ad ? resolve_chain(k, dn, r) : resolve_members(k, dn, r, 0);
+        rc = k->is_ad ? resolve_chain(k, dn, r) : resolve_members(k, dn, r);
     if (rc == 0 && r->hashes.is_full)
         rc = err_set(&k->e, ERR_SYSTEM, "out of memory");
     return rc == 0 ? r : NULL;

@@ -481,7 +481,10 @@ compare(const void *a, const void *b)
 static double
 percentile_ms(unsigned percent)
 {
-    return finished == 0 ? 0 : (double)latency_ns[(size_t)(finished - 1) * (size_t)percent / 100] / 1e6;
+    if (finished == 0)
+        return 0;
+    size_t at = (size_t)(finished - 1) * percent / 100;
+    return (double)latency_ns[at] / 1e6;
 }
 
 static void
