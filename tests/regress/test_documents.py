@@ -1,4 +1,4 @@
-"""What the documents tell people to type is tried as it stands there."""
+"""What the documents tell people to type is tried as it stands there; lists that stand twice are the same."""
 
 import os
 import re
@@ -96,3 +96,11 @@ def test_haproxy(exchange, postern, directory):
         client.quit()
     finally:
         proxy.stop()
+
+
+def test_build_depends():
+    """debian/control and tests/packages/build name the same libraries and tools."""
+    named = re.search(r"^Build-Depends:(.*?)^\S", page("debian/control"), re.M | re.S)[1]
+    debian = {item.split("(")[0].strip() for item in named.split(",")} - {"debhelper-compat"}
+    ours = {line for line in page("tests/packages/build").splitlines() if line and line[0] != "#"}
+    assert debian == ours - {"gcc", "libc6-dev"}  # build-essential

@@ -68,6 +68,8 @@ def start(exchange, postern):
         return mx
     yield run
     for mx in started:
+        for client in mx.clients:
+            client.close()
         mx.process.terminate()
         assert mx.process.communicate(timeout=30)[1] == b""
         assert mx.process.returncode == 0
