@@ -293,7 +293,6 @@ resolve_members(struct sync_look *k, const char *dn, struct resolved *r)
     }
     return rc;
 }
-/* NOLINTEND(misc-no-recursion) */
 
 static struct resolved *
 resolve(struct sync_look *k, struct pass *p, enum kind kind, const char *dn)
