@@ -85,7 +85,7 @@ struct decision {
 struct decision decide(const struct decide_input *in);
 
 /* What policy_unknown answered, added to D: the delay, and whether the session ends here.  Under
- * monitor, and for a late refusal, the delay is none. */
+ * monitor there is none.  A late refusal's is for DATA. */
 struct decision decide_harvest(const struct decide_input *in, struct decision d,
                                const struct policy_harvest *h);
 

@@ -160,18 +160,13 @@ check_standing(struct session *s)
 static void
 log_sender(const struct session *s, const struct smtp_path *path)
 {
-    struct log_line l;
+    struct session_verdict v = {.from = span_of(path->text, path->n),
+                                .verdict = "reject",
+                                .status = "5.7.1",
+                                .source = "policy",
+                                .reason = POLICY_REASON_BLOCKED_SENDER};
 
-    log_begin(&l, LOG_LEVEL_INFO, "rcpt");
-    log_str(&l, "session", s->id);
-    log_addr(&l, "client", session_client(s));
-    log_str(&l, "helo", s->helo);
-    log_path(&l, "from", span_of(path->text, path->n));
-    log_str(&l, "verdict", "reject");
-    log_str(&l, "status", "5.7.1");
-    log_str(&l, "reason", policy_reason_text(POLICY_REASON_BLOCKED_SENDER));
-    log_str(&l, "source", "policy");
-    log_end(&l);
+    session_log_verdict(s, &v);
 }
 
 static bool

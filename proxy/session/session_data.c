@@ -16,6 +16,42 @@ static void end_content(struct session *s);
 
 /* --- before the content --- */
 
+/* We refuse the transaction's message, whether its content is here or not. */
+static void
+tell_refusal(const struct session *s, const struct smtp_reply *reply)
+{
+    const struct session_transaction *tx = s->tx;
+    struct message_log line = {.session = s->id,
+                               .client = *session_client(s),
+                               .host = "",
+                               .status = reply->enhanced,
+                               .reply = reply->text,
+                               .delay_ms = tx->end_ms != 0 ? clock_ms() - tx->end_ms : 0};
+
+    message_log(&line, tx->message);
+    metrics_message(s->w->srv->metrics,
+                    reply->code / 100 == 5 ? METRICS_STATUS_REFUSED : METRICS_STATUS_DEFERRED,
+                    tx->message->content_size);
+    metrics_code(s->w->srv->metrics, status_code_find(span_str(reply->enhanced)));
+}
+
+/* monitor = yes: message_threshold would refuse these recipients. */
+static void
+tell_would_refuse(const struct session *s)
+{
+    const struct message *m = s->tx->message;
+    struct session_verdict v = {.from = span_str(m->sender),
+                                .verdict = "would-reject",
+                                .status = "5.7.1",
+                                .source = "policy",
+                                .reason = POLICY_REASON_HARVEST};
+
+    for (size_t i = 0; i < m->n_recipients; i++) {
+        v.to = span_str(m->recipients[i].address);
+        session_log_verdict(s, &v);
+    }
+}
+
 /* What DATA and BDAT have in common: NONE, or why the transaction goes no further.  *DELAY_MS is
  * the tarpit's. ADDRESS is the reply's argument. */
 static enum smtp_reply_id
@@ -35,9 +71,12 @@ refusal(struct session *s, const char **address, uint32_t *delay_ms)
         return tx->late_reason == POLICY_REASON_RESTRICTED ? SMTP_REPLY_DATA_RESTRICTED
                                                            : SMTP_REPLY_DATA_UNKNOWN;
     }
-    if (!is_monitor &&
-        policy_transaction_refused(s->st, &s->policy, &tx->policy, tx->message->n_recipients))
-        return SMTP_REPLY_HARVEST_DATA;
+    if (policy_transaction_refused(s->st, &s->policy, &tx->policy,
+                                   tx->message->n_recipients - tx->n_would)) {
+        if (!is_monitor)
+            return SMTP_REPLY_HARVEST_DATA;
+        tell_would_refuse(s);
+    }
     if (tx->message->n_recipients == 0)
         return s->phase == SMTP_PHASE_MAIL ? SMTP_REPLY_SEQUENCE : SMTP_REPLY_NO_RECIPIENTS;
     return SMTP_REPLY_NONE;
@@ -49,6 +88,11 @@ refuse(struct session *s, enum smtp_reply_id id, const char *address, uint32_t d
     char text[SMTP_REPLY_LINE];
 
     text[smtp_reply_format(id, address, text)] = '\0';
+    if (id == SMTP_REPLY_HARVEST_DATA || id == SMTP_REPLY_DATA_UNKNOWN ||
+        id == SMTP_REPLY_DATA_RESTRICTED) {
+        struct smtp_reply reply = smtp_reply_make(id, address);
+        tell_refusal(s, &reply);
+    }
     if (id != SMTP_REPLY_SEQUENCE)
         session_reset(s);
     session_reply_later(s, text, delay_ms, NULL);
@@ -231,33 +275,13 @@ session_content(struct session *s, struct span in)
 
 /* --- behind the content --- */
 
-static void
-log_message(const struct session *s, const struct message *m, const char *host,
-            const char *enhanced, const char *reply)
-{
-    int64_t end_ms = s->tx != NULL ? s->tx->end_ms : clock_ms();
-    struct message_log line = {.session = s->id,
-                               .client = *session_client(s),
-                               .host = host,
-                               .status = enhanced,
-                               .reply = reply,
-                               .delay_ms = clock_ms() - end_ms};
-
-    message_log(&line, m);
-}
-
 /* A verdict of ours on the whole message. */
 static void
 refuse_message(struct session *s, enum smtp_reply_id id, const char *argument)
 {
     struct smtp_reply reply = smtp_reply_make(id, argument);
-    bool is_permanent = reply.code / 100 == 5;
 
-    log_message(s, s->tx->message, "", reply.enhanced, reply.text);
-    metrics_message(s->w->srv->metrics,
-                    is_permanent ? METRICS_STATUS_REFUSED : METRICS_STATUS_DEFERRED,
-                    s->tx->message->content_size);
-    metrics_code(s->w->srv->metrics, status_code_find(span_str(reply.enhanced)));
+    tell_refusal(s, &reply);
     session_reply_value(s, &reply);
     session_reset(s);
 }

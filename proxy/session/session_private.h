@@ -65,6 +65,7 @@ struct session_transaction {
     struct policy_transaction policy;
     const struct settings_domain *domain; /* of the first recipient: the route of all */
     uint64_t declared_size;               /* SIZE= of MAIL */
+    size_t n_would;                       /* recipients taken only since monitor = yes */
     struct mark_share share;
     enum decide_listing listing;         /* of the client, asked once */
     struct session_candidate *candidate; /* under judgement; NULL: none */
@@ -157,6 +158,14 @@ uint64_t session_size_limit(const struct session *s);
 void session_command(struct session *s, struct span line);
 
 /* --- session_rcpt.c --- */
+/* A verdict on a recipient, or on the sender if TO is NULL. */
+struct session_verdict {
+    struct span from, to;
+    const char *verdict, *status, *source;
+    enum policy_reason reason;
+    uint32_t delay_ms;
+};
+void session_log_verdict(const struct session *s, const struct session_verdict *v);
 void session_rcpt(struct session *s, struct span argument);
 void session_candidate_drop(struct session *s); /* cancels its questions */
 

@@ -26,9 +26,8 @@ source_text(const struct session_candidate *c)
     return *text != '\0' ? text : "policy";
 }
 
-static void
-log_candidate(const struct session *s, const struct session_candidate *c, const char *verdict,
-              const char *status, uint32_t delay_ms)
+void
+session_log_verdict(const struct session *s, const struct session_verdict *v)
 {
     struct log_line l;
 
@@ -38,14 +37,30 @@ log_candidate(const struct session *s, const struct session_candidate *c, const 
     log_str(&l, "session", s->id);
     log_addr(&l, "client", session_client(s));
     log_str(&l, "helo", s->helo);
-    log_path(&l, "from", span_str(s->tx->message->sender));
-    log_path(&l, "to", span_of(c->path.text, c->path.n));
-    log_str(&l, "verdict", verdict);
-    log_str(&l, "status", status);
-    log_str(&l, "reason", policy_reason_text(c->decision.reason));
-    log_str(&l, "source", source_text(c));
-    log_fmt(&l, "delay", "%.3f", (double)delay_ms / 1000);
+    log_path(&l, "from", v->from);
+    if (v->to.p != NULL)
+        log_path(&l, "to", v->to);
+    log_str(&l, "verdict", v->verdict);
+    log_str(&l, "status", v->status);
+    log_str(&l, "reason", policy_reason_text(v->reason));
+    log_str(&l, "source", v->source);
+    log_fmt(&l, "delay", "%.3f", (double)v->delay_ms / 1000);
     log_end(&l);
+}
+
+static void
+log_candidate(const struct session *s, const struct session_candidate *c, const char *verdict,
+              const char *status, uint32_t delay_ms)
+{
+    struct session_verdict v = {.from = span_str(s->tx->message->sender),
+                                .to = span_of(c->path.text, c->path.n),
+                                .verdict = verdict,
+                                .status = status,
+                                .source = source_text(c),
+                                .reason = c->decision.reason,
+                                .delay_ms = delay_ms};
+
+    session_log_verdict(s, &v);
 }
 
 /* --- the end of a judgement --- */
@@ -101,6 +116,8 @@ note_late(struct session *s, const struct session_candidate *c, uint32_t delay_m
 {
     struct session_transaction *tx = s->tx;
 
+    if (c->decision.reason == POLICY_REASON_SIZE)
+        return; /* told by what it has at its end */
     if (tx->late_address == NULL) {
         tx->late_reason = c->decision.reason;
         tx->late_address = span_dup(span_of(c->path.text, c->path.n));
@@ -114,6 +131,7 @@ accept_candidate(struct session *s, struct session_candidate *c)
 {
     struct metrics *m = s->w->srv->metrics;
     bool is_would = c->decision.is_would;
+    size_t before = s->tx->message->n_recipients;
     struct smtp_reply reply = smtp_reply_make(SMTP_REPLY_RECIPIENT_OK, NULL);
 
     if (c->decision.is_late)
@@ -124,7 +142,13 @@ accept_candidate(struct session *s, struct session_candidate *c)
         return;
     }
     s->rcpt_ok++;
-    log_candidate(s, c, is_would ? "would-reject" : "accept", reply.enhanced, 0);
+    if (is_would) {
+        struct smtp_reply would = smtp_reply_make(recipient_reply(c->decision.reason), NULL);
+        s->tx->n_would += s->tx->message->n_recipients - before;
+        log_candidate(s, c, "would-reject", would.enhanced, 0);
+    } else {
+        log_candidate(s, c, "accept", reply.enhanced, 0);
+    }
     metrics_recipient(m, is_would ? METRICS_VERDICT_WOULD_REJECT : METRICS_VERDICT_ACCEPT,
                       c->decision.reason);
     answer(s, &reply, 0, NULL);
