@@ -206,6 +206,7 @@ local_header_rewrite_clients =
 message_size_limit = 104857600
 mailbox_size_limit = 0
 virtual_mailbox_limit = 0
+transport_maps = inline:{{ {{{failing}=failing:}} }}
 """
 
 POSTFIX_MASTER = """
@@ -229,6 +230,7 @@ error unix - - n - - error
 retry unix - - n - - error
 discard unix - - n - - discard
 virtual unix - n n - - virtual
+failing unix - n n - - pipe user=nobody argv=/bin/sh -c {{exit 67}}
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
@@ -237,9 +239,11 @@ postlog unix-dgram n - n - 1 postlogd
 
 class Postfix(Server):
     """An instance of its own, beside a system's; to be started by root.  It takes mail for DOMAINS, any
-    local part, into one Maildir that belongs to OWNER (a number; nobody)."""
+    local part, into one Maildir that belongs to OWNER (a number; nobody).  Mail for FAILING is taken, too,
+    and then cannot be delivered: no such user."""
 
-    def __init__(self, directory, certificate, domains=("example.test",), level="may", owner=65534):
+    def __init__(self, directory, certificate, domains=("example.test",), level="may", owner=65534,
+                 failing="failing@example.test"):
         for name in ("conf", "queue", "data", "mail"):
             os.mkdir(os.path.join(directory, name))
         user = pwd.getpwnam("postfix")
@@ -251,7 +255,7 @@ class Postfix(Server):
         self.conf = os.path.join(directory, "conf")
         self.box = os.path.join(directory, "mail", "box", "new")
         write(self.conf, "main.cf", POSTFIX_MAIN.format(
-            directory=directory, domains=", ".join(domains), owner=owner, level=level,
+            directory=directory, domains=", ".join(domains), owner=owner, level=level, failing=failing,
             certificate=certificate.certificate, key=certificate.key))
         write(self.conf, "master.cf", POSTFIX_MASTER.format(port=port))
         super().__init__(directory, [program("postfix"), "-c", self.conf, "start-fg"], port=port)
