@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,9 +16,9 @@
 #define CIPHERS                                                                                    \
     "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:ECDHE+AES+SHA384:ECDHE+AES+SHA256:"       \
     "!aNULL:!aDSS:!PSK:!CAMELLIA:!ARIA"
-/* A library without the hybrid refuses the first list whole. */
-#define GROUPS        "X25519MLKEM768:" GROUPS_BEFORE
-#define GROUPS_BEFORE "X25519:P-256:P-384"
+/* A library without the hybrid refuses the list that has it whole. */
+#define GROUPS        "X25519:P-256:P-384"
+#define GROUPS_HYBRID "X25519MLKEM768:" GROUPS
 
 /* Of OpenSSL, while a connection has input. */
 #define READ_BUFFER 65536u
@@ -86,8 +87,9 @@ set_common(SSL_CTX *context)
     SSL_CTX_set_read_ahead(context, 1);
     SSL_CTX_set_default_read_buffer_len(context, READ_BUFFER);
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-    if (SSL_CTX_set1_groups_list(context, GROUPS) != 1)
-        SSL_CTX_set1_groups_list(context, GROUPS_BEFORE);
+    /* The macros of OpenSSL cast const away. */
+    if (SSL_CTX_set1_groups_list(context, (char[]){GROUPS_HYBRID}) != 1)
+        SSL_CTX_set1_groups_list(context, (char[]){GROUPS});
     SSL_CTX_set_cipher_list(context, CIPHERS);
     ERR_clear_error();
 }
@@ -327,7 +329,8 @@ tls_connect(const struct tls_client *t, const char *host)
     if (netaddr_parse(span_str(name), &address)) {
         if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name) != 1)
             goto failed;
-    } else if (SSL_set1_host(ssl, name) != 1 || SSL_set_tlsext_host_name(ssl, name) != 1) {
+    } else if (SSL_set1_host(ssl, name) != 1 ||
+               SSL_set_tlsext_host_name(ssl, (char *)(uintptr_t)name) != 1) {
         goto failed;
     }
     return ssl;
