@@ -88,8 +88,10 @@ without_comment(struct span line)
     return line;
 }
 
-static int
-add_line(struct dir_file *f, struct span line, const char *path, size_t number, struct err *e)
+enum line_fate { LINE_TAKEN, LINE_NO_ADDRESS, LINE_NO_MEMORY };
+
+static enum line_fate
+add_line(struct dir_file *f, struct span line)
 {
     char address[DIR_ADDRESS_MAX + 1];
     size_t n;
@@ -98,20 +100,27 @@ add_line(struct dir_file *f, struct span line, const char *path, size_t number, 
         line.n--;
     line = span_trim(without_comment(line));
     if (line.n == 0)
-        return 0;
+        return LINE_TAKEN;
     n = dir_address_canonical(line, address);
     if (n == 0)
-        return err_set(e, ERR_CONFIG, "%s:%zu: neither an address nor @domain", path, number);
-    if (add(f, address, n) < 0)
-        return err_set(e, ERR_SYSTEM, "%s: out of memory", path);
-    return 0;
+        return LINE_NO_ADDRESS;
+    return add(f, address, n) < 0 ? LINE_NO_MEMORY : LINE_TAKEN;
+}
+
+static int
+bad_lines(const char *path, size_t first, size_t n, struct err *e)
+{
+    err_set(e, ERR_CONFIG, "%s:%zu: neither an address nor @domain", path, first);
+    if (n > 1 && e)
+        err_set(e, ERR_CONFIG, "%s (%zu more such)", e->text, n - 1);
+    return -1;
 }
 
 static int
 read_lines(struct dir_file *f, FILE *in, const char *path, struct err *e)
 {
     char *line = NULL;
-    size_t capacity = 0, number = 0;
+    size_t capacity = 0, number = 0, n_bad = 0, first_bad = 0;
     ssize_t n;
     int rc = 0;
 
@@ -123,10 +132,16 @@ read_lines(struct dir_file *f, FILE *in, const char *path, struct err *e)
             text.n--;
         if (++number == 1 && text.n >= 3 && memcmp(text.p, "\xef\xbb\xbf", 3) == 0)
             text = span_of(text.p + 3, text.n - 3); /* Windows' editors begin UTF-8 so */
-        rc = add_line(f, text, path, number, e);
+        enum line_fate fate = add_line(f, text);
+        if (fate == LINE_NO_MEMORY)
+            rc = err_set(e, ERR_SYSTEM, "%s: out of memory", path);
+        else if (fate == LINE_NO_ADDRESS && n_bad++ == 0)
+            first_bad = number;
     }
     if (rc == 0 && !feof(in))
         rc = err_errno(e, ERR_CONFIG, errno, "%s", path);
+    else if (rc == 0 && n_bad > 0)
+        rc = bad_lines(path, first_bad, n_bad, e);
     free(line);
     return rc;
 }

@@ -12,7 +12,7 @@
 
 struct dir_file;
 
-/* NULL with E set ("PATH:LINE: ..." for a line that is no address). */
+/* NULL with E set ("PATH:LINE: ..." for the first line that is no address, and how many more). */
 struct dir_file *dir_file_load(const char *path, struct err *e);
 void dir_file_free(struct dir_file **f); /* clears *F; NULL is fine */
 /* ADDRESS (canonical) or its @domain stands in the file. */

@@ -5,6 +5,7 @@
 #include <sysexits.h>
 
 #include "conf/settings.h"
+#include "ldap/dir_file.h"
 #include "proxy/init.h"
 #include "proxy/server.h"
 #include "proxy/tls.h"
@@ -43,6 +44,22 @@ check_tls(const struct settings *st, struct faults *f)
     }
 }
 
+/* What a reload would refuse in the lists of recipients. */
+static void
+check_recipients(const struct settings *st, struct faults *f)
+{
+    for (size_t i = 0; i < st->n_directories; i++) {
+        const struct settings_directory *directory = &st->directories[i];
+        struct err e = {.kind = ERR_NONE};
+        struct dir_file *file = NULL;
+        if (directory->type != SETTINGS_TYPE_FILE || directory->file == NULL)
+            continue;
+        if ((file = dir_file_load(directory->file, &e)) == NULL)
+            faults_add(f, directory->file_line, false, "file: %s", e.text);
+        dir_file_free(&file);
+    }
+}
+
 static int
 check(const char *path)
 {
@@ -54,6 +71,7 @@ check(const char *path)
     if (st != NULL) {
         settings_check_access(st, f);
         check_tls(st, f);
+        check_recipients(st, f);
     }
     settings_unref(st);
     faults_print(f, path, stderr);

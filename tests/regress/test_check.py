@@ -34,6 +34,18 @@ def test_good(base, directory):
     assert not os.path.exists(directory + "/state")  # nothing is made, either
 
 
+def test_recipients(base, directory):
+    """What a reload would refuse, -t refuses: the recommended `postern -t && posternctl reload` holds."""
+    with open(directory + "/recipients", "a", encoding="ascii") as out:
+        out.write("ben@example.test extra\n@\n")
+    text = ini(base)
+    done, path = check(text, directory)
+    line = line_of(text, "file = ")
+    assert done.returncode == EX_CONFIG
+    assert done.stderr == (f"{path}:{line}: file: {directory}/recipients:2: neither an address nor @domain "
+                           "(1 more such)\n")
+
+
 FAULTS = [
     "[nosuch]", "[server]\nnosuch = 1", "[server]\nmax_hops = many", "[server]\nmax_hops = -1",
     "[server]\nmax_connections = 99999999999", "[server]\ncommand_timeout = 5", "[server]\ncommand_timeout = 5 parsecs",

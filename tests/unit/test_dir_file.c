@@ -78,6 +78,9 @@ names_the_line_at_fault(void **state)
     assert_null(load("a@b\nb@c\0d\n", 10, &e));
     snprintf(text, sizeof text, "%s:2:", path);
     assert_int_equal(strncmp(e.text, text, strlen(text)), 0);
+    assert_null(load("no\na@b\nno\nno\n", 13, &e));
+    snprintf(text, sizeof text, "%s:1: neither an address nor @domain (2 more such)", path);
+    assert_string_equal(e.text, text);
     assert_null(dir_file_load("/nowhere/at/all", &e));
     assert_int_equal(e.kind, ERR_CONFIG);
 }
