@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -106,23 +105,6 @@ is_damage(int rc)
     return rc == MDB_INVALID || rc == MDB_VERSION_MISMATCH || rc == MDB_CORRUPTED ||
            rc == MDB_PAGE_NOTFOUND || rc == MDB_PANIC || rc == MDB_BAD_DBI ||
            rc == MDB_INCOMPATIBLE || rc == MDB_BAD_VALSIZE;
-}
-
-/* Pages that the file says it has and has not would be a bus error at their first use. */
-static int
-check_length(const struct snapshot *s)
-{
-    struct stat status;
-    MDB_envinfo info;
-    MDB_stat pages;
-
-    (void)mdb_env_info(s->env, &info);
-    (void)mdb_env_stat(s->env, &pages);
-    if (stat(s->path, &status) != 0)
-        return errno;
-    return (uint64_t)status.st_size < (uint64_t)(info.me_last_pgno + 1) * pages.ms_psize
-               ? MDB_CORRUPTED
-               : 0;
 }
 
 static int
@@ -241,8 +223,6 @@ open_env(struct snapshot *s)
     if (rc == 0)
         rc = mdb_env_open(s->env, s->path, MDB_NOSUBDIR | MDB_NOTLS, 0600);
     if (rc == 0)
-        rc = check_length(s);
-    if (rc == 0)
         rc = open_tables(s);
     if (rc != 0) {
         free_parts(s);
@@ -267,10 +247,30 @@ check_table(MDB_txn *txn, const struct snapshot_part *p, enum snapshot_table tab
     return rc;
 }
 
+/* Read every octet of a table without rows of one size. */
+static int
+touch_table(MDB_txn *txn, MDB_dbi dbi)
+{
+    volatile uint8_t last = 0;
+    MDB_val key, value;
+    MDB_cursor *c;
+    int rc = mdb_cursor_open(txn, dbi, &c);
+
+    if (rc != 0)
+        return rc;
+    while ((rc = mdb_cursor_get(c, &key, &value, MDB_NEXT)) == 0)
+        for (size_t i = 0; i < value.mv_size; i++)
+            last = ((const uint8_t *)value.mv_data)[i];
+    (void)last;
+    mdb_cursor_close(c);
+    return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
 /* Read all there is. */
 static int
 check_parts(struct snapshot *s)
 {
+    const MDB_dbi list_of_free_pages = 0;
     MDB_txn *txn;
     int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
 
@@ -281,6 +281,12 @@ check_parts(struct snapshot *s)
         if (rc == 0)
             rc = check_table(txn, p, SNAPSHOT_OBJECTS, p->record.object_rows);
     }
+    if (rc == 0)
+        rc = touch_table(txn, s->tables[SNAPSHOT_TOMBSTONES]);
+    if (rc == 0)
+        rc = touch_table(txn, s->tables[SNAPSHOT_RULES]);
+    if (rc == 0)
+        rc = touch_table(txn, list_of_free_pages);
     mdb_txn_abort(txn);
     return rc;
 }

@@ -10,7 +10,6 @@
  * groups by DN, of which the snapshot keeps the addresses' hashes. */
 
 #define MEMBERS_MAX 20000u /* addresses of a list; one with more is left to Exchange */
-#define DEPTH_MAX   8      /* of groups in groups */
 #define BUCKETS     1024u
 
 enum kind { KIND_USER, KIND_GROUP };
@@ -222,30 +221,49 @@ resolve_chain(struct sync_look *k, const char *dn, struct resolved *r)
 /* Of other servers only the members are known, which may be groups again. */
 struct todo {
     struct todo *next;
-    int depth;
     char dn[];
 };
+
+#define SEEN 65536u /* places; more than twice MEMBERS_MAX */
 
 struct members {
     struct resolved *resolved;
     struct todo *todo;
-    int depth;    /* of the object that is asked for; 0: the group itself */
-    size_t count; /* of the objects so far */
+    bool is_member; /* what is asked for; else the group itself */
+    size_t count;   /* of the members so far */
+    uint64_t *seen; /* their keys; 0: a free place */
 };
 
-static int
-add_todo(struct members *m, const struct berval *dn)
+/* DN is new. */
+static bool
+see(const struct sync_look *k, struct members *m, const char *dn)
 {
-    struct todo *t = malloc(sizeof *t + dn->bv_len + 1);
+    uint64_t key = key_of(k, KIND_USER, dn) | 1;
+    size_t i = (size_t)(key >> 1) % SEEN;
 
+    while (m->seen[i] != 0 && m->seen[i] != key)
+        i = (i + 1) % SEEN;
+    if (m->seen[i] == key)
+        return false;
+    m->seen[i] = key;
+    m->count++;
+    return true;
+}
+
+static int
+add_todo(const struct sync_look *k, struct members *m, const char *dn)
+{
+    size_t n = strlen(dn);
+    struct todo *t;
+
+    if (!see(k, m, dn))
+        return 0;
+    t = malloc(sizeof *t + n + 1);
     if (!t)
         return -1;
-    t->depth = m->depth + 1;
-    memcpy(t->dn, dn->bv_val, dn->bv_len);
-    t->dn[dn->bv_len] = '\0';
+    memcpy(t->dn, dn, n + 1);
     t->next = m->todo;
     m->todo = t;
-    m->count++;
     return 0;
 }
 
@@ -254,13 +272,12 @@ take_member(struct sync_look *k, LDAPMessage *entry, void *arg)
 {
     struct members *m = arg;
     struct berval **values = ldap_get_values_len(k->link->ld, entry, "member");
-    int rc = m->depth > 0 ? take_addresses(k, entry, m->resolved) : 0;
+    int rc = m->is_member ? take_addresses(k, entry, m->resolved) : 0;
 
-    if (values &&
-        (m->depth == DEPTH_MAX || m->count + (size_t)ldap_count_values_len(values) > MEMBERS_MAX))
+    if (values && m->count + (size_t)ldap_count_values_len(values) > MEMBERS_MAX)
         m->resolved->is_open = true;
     for (size_t i = 0; values && values[i] && rc == 0 && !m->resolved->is_open; i++)
-        if (add_todo(m, values[i]) < 0)
+        if (add_todo(k, m, values[i]->bv_val) < 0)
             rc = err_set(&k->e, ERR_SYSTEM, "out of memory");
     ldap_value_free_len(values);
     return rc;
@@ -271,7 +288,7 @@ resolve_members(struct sync_look *k, const char *dn, struct resolved *r)
 {
     char *attributes[] = {(char[]){"member"}, (char[]){"proxyAddresses"}, (char[]){"targetAddress"},
                           NULL};
-    struct members m = {.resolved = r};
+    struct members m = {.resolved = r, .seen = calloc(SEEN, sizeof *m.seen)};
     struct sync_search s = {.base = dn,
                             .scope = LDAP_SCOPE_BASE,
                             .filter = "(objectClass=*)",
@@ -279,18 +296,20 @@ resolve_members(struct sync_look *k, const char *dn, struct resolved *r)
                             .is_missing_fine = true,
                             .is_elsewhere_fine = true,
                             .is_elsewhere = &r->is_open};
-    int rc = sync_search(k, &s, take_member, &m);
+    int rc =
+        m.seen ? sync_search(k, &s, take_member, &m) : err_set(&k->e, ERR_SYSTEM, "out of memory");
 
+    m.is_member = true;
     while (m.todo) {
         struct todo *t = m.todo;
 
         m.todo = t->next;
-        m.depth = t->depth;
         s.base = t->dn;
         if (rc == 0 && !r->is_open)
             rc = sync_search(k, &s, take_member, &m);
         free(t);
     }
+    free(m.seen);
     return rc;
 }
 

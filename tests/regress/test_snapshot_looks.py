@@ -271,7 +271,7 @@ def test_who_has_left_lately_is_no_harvest(slapd, keep):
 
 def test_restrictions_without_a_server(slapd, keep):
     ldif = "".join(recipient_entry(*item) for item in PEOPLE.items())
-    ldif += recipient_entry("inner", ["inner@example.test"], member=[recipient_dn("ben")])
+    ldif += recipient_entry("inner", ["inner@example.test"], member=[recipient_dn("ben"), recipient_dn("outer")])
     ldif += recipient_entry("outer", ["outer@example.test"], member=[recipient_dn("inner"),
                                                                      recipient_dn("carl")])
     ldif += recipient_entry("staff", ["staff@example.test"], msExchRequireAuthToSendTo=["TRUE"])
@@ -386,6 +386,11 @@ def test_other_settings_are_looked_at_anew(slapd, keep):
     one.send_signal(signal.SIGHUP)
     one.log.wait(lambda e: e["event"] == "config" and "error" not in e, "a new configuration", since=since)
     assert one.verdict("anna@example.test") == LIVE
+    since = len(one.log)
+    one.write_config({"directory": {"mode": "snapshot"}})
+    one.send_signal(signal.SIGHUP)
+    one.log.wait(lambda e: e["event"] == "config" and "error" not in e, "a new configuration", since=since)
+    assert one.verdict("ben@example.test") == KNOWN
 
 
 def test_two_directories_in_one_file(slapd, keep):
