@@ -3,6 +3,7 @@
 #include "base/clock.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 static int64_t
@@ -51,8 +52,8 @@ local_time(int64_t wall_s, char *sign, int *minutes)
     return tm;
 }
 
-void
-clock_rfc5322(char *out, int64_t wall_s)
+static void
+format_rfc5322(char *out, int64_t wall_s)
 {
     /* strftime would speak the locale's language. */
     static const char days[7][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
@@ -70,15 +71,40 @@ clock_rfc5322(char *out, int64_t wall_s)
 }
 
 void
+clock_rfc5322(char *out, int64_t wall_s)
+{
+    /* Many ask for the same second. */
+    static _Thread_local char text[CLOCK_TEXT];
+    static _Thread_local int64_t of_s = INT64_MIN;
+
+    if (of_s != wall_s)
+        format_rfc5322(text, wall_s);
+    of_s = wall_s;
+    memcpy(out, text, sizeof text);
+}
+
+void
 clock_rfc3339_of(char *out, int64_t wall_us)
 {
-    char sign;
-    int minutes;
-    struct tm tm = local_time(wall_us / 1000000, &sign, &minutes);
-    size_t n = strftime(out, CLOCK_TEXT, "%Y-%m-%dT%H:%M:%S", &tm);
+    /* As it is for the second; the fraction is put in. */
+    static _Thread_local char text[CLOCK_TEXT];
+    static _Thread_local size_t dot;
+    static _Thread_local int64_t of_s = INT64_MIN;
+    int64_t wall_s = wall_us / 1000000, fraction = wall_us % 1000000;
 
-    snprintf(out + n, CLOCK_TEXT - n, ".%06u%c%02d:%02d", (unsigned)(wall_us % 1000000), sign,
-             minutes / 60, minutes % 60);
+    if (of_s != wall_s) {
+        char sign;
+        int minutes;
+        struct tm tm = local_time(wall_s, &sign, &minutes);
+
+        dot = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+        snprintf(text + dot, sizeof text - dot, ".000000%c%02d:%02d", sign, minutes / 60,
+                 minutes % 60);
+        of_s = wall_s;
+    }
+    memcpy(out, text, sizeof text);
+    for (size_t i = 6; i > 0; i--, fraction /= 10)
+        out[dot + i] = (char)('0' + fraction % 10);
 }
 
 void
