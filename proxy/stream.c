@@ -424,6 +424,7 @@ shake_hands(struct stream *s)
     int done = SSL_do_handshake(s->ssl);
     if (done == 1) {
         s->tls = TLS_OPEN;
+        SSL_set_default_read_buffer_len(s->ssl, STREAM_SCRATCH);
         arm_write(s, false);
         enter(s);
         s->events->secured(s->owner);

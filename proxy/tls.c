@@ -20,9 +20,6 @@
 #define GROUPS        "X25519:P-256:P-384"
 #define GROUPS_HYBRID "X25519MLKEM768:" GROUPS
 
-/* Of OpenSSL, while a connection has input. */
-#define READ_BUFFER 65536u
-
 struct tls_contexts {
     _Atomic unsigned references;
     size_t n;
@@ -83,9 +80,8 @@ set_common(SSL_CTX *context)
                                      SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
                                   SSL_MODE_RELEASE_BUFFERS);
-    /* One read takes all the records that are there, instead of two for each. */
+    /* A record costs one read instead of two. */
     SSL_CTX_set_read_ahead(context, 1);
-    SSL_CTX_set_default_read_buffer_len(context, READ_BUFFER);
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
     /* The macros of OpenSSL cast const away. */
     if (SSL_CTX_set1_groups_list(context, (char[]){GROUPS_HYBRID}) != 1)
