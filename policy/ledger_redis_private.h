@@ -13,8 +13,8 @@
 #include "policy/redis_row.h"
 #include "policy/redis_script.h"
 
-/* What the files behind ledger_redis.h share: ledger_redis.c (life, joining, polling) and
- * ledger_redis_share.c (what is told and learnt). */
+/* What the files behind ledger_redis.h share: ledger_redis.c (life, joining, polling),
+ * ledger_redis_tell.c and ledger_redis_learn.c. */
 
 enum ledger_redis_phase {
     LEDGER_REDIS_AWAY,

@@ -437,9 +437,8 @@ def test_a_mark_is_shared_and_so_is_its_end(redis, member):
     poll(lambda: not one.control("lookup", "ben@example.test")["marked"], "its end at the first")
 
 
-def test_a_message_whose_answer_was_lost_is_not_delivered_again_by_the_other(redis, member):
-    server = redis()
-    one, other = member(server), member(server)
+def burst(one):
+    """A client whose message is past its end of data, and the gate that holds its answer."""
     gate = faults.Gate()
     one.exchange.on("EOD", faults.first(1, gate))
     client = one.client()
@@ -447,6 +446,13 @@ def test_a_message_whose_answer_was_lost_is_not_delivered_again_by_the_other(red
     client.ok("DATA")
     client.send(CONTENT + b".\r\n")
     gate.reached.wait()
+    return client, gate
+
+
+def test_a_message_whose_answer_was_lost_is_not_delivered_again_by_the_other(redis, member):
+    server = redis()
+    one, other = member(server), member(server)
+    client, gate = burst(one)
     poll(lambda: server.ask("ZCARD", "postern:log") == "1", "the burst in Redis")
     assert one.control("block", "192.0.2.1")["ok"]
     other.wait_log("block", client="192.0.2.1")  # which comes after it
@@ -469,13 +475,7 @@ def test_a_message_whose_answer_was_lost_is_not_delivered_again_by_the_other(red
 def test_a_message_delivered_by_one_is_answered_by_the_other(redis, member):
     server = redis()
     one, other = member(server), member(server)
-    gate = faults.Gate()
-    one.exchange.on("EOD", faults.first(1, gate))
-    client = one.client()
-    client.envelope("sender@example.org", "anna@example.test")
-    client.ok("DATA")
-    client.send(CONTENT + b".\r\n")
-    gate.reached.wait()
+    client, gate = burst(one)
     client.reset()
     one.clients.remove(client)
     gate.open()
@@ -490,13 +490,7 @@ def test_a_message_delivered_by_one_is_answered_by_the_other(redis, member):
 def test_a_postern_that_died_in_a_burst_keeps_no_retry_waiting(redis, member):
     server = redis()
     one, other = member(server), member(server)
-    gate = faults.Gate()
-    one.exchange.on("EOD", faults.first(1, gate))
-    client = one.client()
-    client.envelope("sender@example.org", "anna@example.test")
-    client.ok("DATA")
-    client.send(CONTENT + b".\r\n")
-    gate.reached.wait()
+    _, gate = burst(one)
     poll(lambda: server.ask("ZCARD", "postern:log") == "1", "the burst in Redis")
     one.kill()
     gate.open()
