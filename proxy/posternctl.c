@@ -217,7 +217,7 @@ run_words(struct ctl *ctl, char **argv)
         return usage("no such command: ", argv[0]);
     json_t *args = json_array();
     for (size_t i = 1; argv[i]; i++) {
-        if (strcmp(argv[i], "--json") == 0)
+        if (strcmp(argv[i], "--json") == 0 || strcmp(argv[i], "-j") == 0)
             ctl->is_json = true;
         else if (json_array_append_new(args, json_string(argv[i])) == -1)
             return usage("not valid UTF-8: ", argv[i]);
@@ -225,7 +225,8 @@ run_words(struct ctl *ctl, char **argv)
     const struct control_command *c = &control_commands[command];
     size_t n = json_array_size(args);
     if (n < c->least || n > c->most) {
-        fprintf(stderr, "usage: posternctl %s %s\n", c->name, c->arguments);
+        fprintf(stderr, "usage: posternctl %s%s%s\n", c->name, c->arguments[0] ? " " : "",
+                c->arguments);
         json_decref(args);
         return EXIT_USAGE;
     }

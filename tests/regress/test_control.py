@@ -40,7 +40,8 @@ def test_explain_needs_no_daemon():
     done = ctl(None, "explain", "550 5.1.1 <a@b>: User unknown")
     assert done.returncode == 0
     assert "User unknown" in done.stdout and "remedy" in done.stdout
-    assert json.loads(ctl(None, "--json", "explain", "5.7.133").stdout)["code"] == "5.7.133"
+    for words in ("--json", "explain", "5.7.133"), ("explain", "5.7.133", "--json"), ("explain", "5.7.133", "-j"):
+        assert json.loads(ctl(None, *words).stdout)["code"] == "5.7.133"
     done = ctl(None, "explain", "nothing")
     assert (done.returncode, done.stdout) == (1, "") and done.stderr.startswith("posternctl: ")
 
