@@ -10,7 +10,7 @@ import subprocess
 import threading
 
 from .client import Client, proxy_header
-from .journal import DEADLINE_S, Journal
+from .journal import DEADLINE_S, Journal, poll
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 BINARY = os.environ.get("POSTERN", os.path.join(SOURCE, "build", "release", "postern"))
@@ -86,6 +86,14 @@ def ini(sections):
     for section, keys in sections.items():
         lines += [f"[{section}]"] + [f"{key} = {value}".rstrip() for key, value in keys.items()] + [""]
     return "\n".join(lines)
+
+
+def last_transaction(path):
+    """Of an LMDB file: the number in the newer one of its two first pages."""
+    with open(path, "rb") as file:
+        pages = [file.read(4096) for _ in range(2)]
+    assert all(page[16:20] == b"\xde\xc0\xef\xbe" for page in pages)
+    return max(int.from_bytes(page[144:152], "little") for page in pages)
 
 
 class Postern:
@@ -211,6 +219,23 @@ class Postern:
     def kill(self, number=signal.SIGKILL):
         self.send_signal(number)
         self.wait_exit()
+
+    def crash(self):
+        """SIGKILL, and a second run with a log of its own."""
+        self.kill()
+        self.log = Journal("log of another run")
+        self.start()
+
+    def save(self):
+        """Wait until all that is known now is in state_dir, which takes at most 2 s: the transaction that ends next
+        may have begun before, the one behind it has not.  What there is to save is a block of SAVED."""
+        path = os.path.join(self.settings["server"]["state_dir"], "policy.mdb")
+        for duration in ("1h", "2h"):
+            last = last_transaction(path)
+            assert self.control("block", self.SAVED, duration)["ok"]
+            poll(lambda last=last: last_transaction(path) > last, "another state", timeout=2.5)
+
+    SAVED = "203.0.113.254"
 
     # Its faces
 
