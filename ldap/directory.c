@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "ldap/dir_file.h"
 #include "ldap/directory_private.h"
 
 struct directories {
@@ -299,4 +300,15 @@ directories_recall(struct directories *d, struct span address, bool take_stale, 
     if (age == DIR_CACHE_FRESH || (age == DIR_CACHE_STALE && take_stale))
         return v.status;
     return DIR_UNAVAILABLE;
+}
+
+int
+directory_file_check(const char *path, struct err *e)
+{
+    struct dir_file *file = dir_file_load(path, e);
+
+    if (!file)
+        return -1;
+    dir_file_free(&file);
+    return 0;
 }

@@ -57,6 +57,9 @@ struct dir_answer {
 /* All [directory ...] sections of a configuration, with their threads.  Shared by all loops. */
 struct directories;
 
+/* Can PATH serve as a file directory?  -1 with E set ("PATH:LINE: ...") if not. */
+int directory_file_check(const char *path, struct err *e);
+
 /* Starts threads; waits for no server. NULL with E set if a file cannot be read or memory is out.
  * Keeps a reference to ST. */
 struct directories *directories_new(struct settings *st, struct err *e);

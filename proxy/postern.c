@@ -6,7 +6,7 @@
 #include <sysexits.h>
 
 #include "conf/settings.h"
-#include "ldap/dir_file.h"
+#include "ldap/directory.h"
 #include "proxy/init.h"
 #include "proxy/server.h"
 #include "proxy/tls.h"
@@ -52,12 +52,10 @@ check_recipients(const struct settings *st, struct faults *f)
     for (size_t i = 0; i < st->n_directories; i++) {
         const struct settings_directory *directory = &st->directories[i];
         struct err e = {.kind = ERR_NONE};
-        struct dir_file *file = NULL;
         if (directory->type != SETTINGS_TYPE_FILE || directory->file == NULL)
             continue;
-        if ((file = dir_file_load(directory->file, &e)) == NULL)
+        if (directory_file_check(directory->file, &e) != 0)
             faults_add(f, directory->file_line, false, "file: %s", e.text);
-        dir_file_free(&file);
     }
 }
 
