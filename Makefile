@@ -4,6 +4,9 @@
 #   make test   build it, and run every test
 #   make asan   the same with address and undefined behaviour sanitizers
 #   make lint   read the source: format, clang-tidy, cppcheck, shellcheck, rules of its own
+#   make bench  measure it beside Postfix, nginx and HAProxy (ten minutes of a quiet machine)
+#   make month  a month of a company's mail on its harvest rules and on those of others
+#   make fuzz   every fuzzer for a minute
 #   make deb    make the Debian package: build/deb/*.deb        (make deb-test: try it in a root of its own)
 #   make image  make the container image with what is there: docker, podman, buildah   (make image-test: try it)
 #   make clean  remove what was built
@@ -14,7 +17,7 @@ JOBS ?= $(shell nproc)
 PACKAGES = tests/packages/install
 
 .DEFAULT_GOAL = test
-.PHONY: run test asan lint deb deb-test image image-test clean
+.PHONY: run test asan lint bench month fuzz deb deb-test image image-test clean
 
 run:
 	$(PACKAGES) build test run
@@ -38,6 +41,24 @@ lint:
 	$(PACKAGES) build lint
 	cmake --preset dev
 	JOBS=$(JOBS) tests/lint/run build/dev
+
+bench:
+	$(PACKAGES) build bench
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS)
+	tests/bench/run build/release/postern build/release/tests/bench_load build/release/tests/bench_sink
+
+month:
+	$(PACKAGES) build test
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS) --target month
+	build/release/tests/month
+
+fuzz:
+	$(PACKAGES) build test lint
+	cmake --preset fuzz
+	cmake --build --preset fuzz -j $(JOBS)
+	tests/fuzz/run $(CURDIR)/build/fuzz
 
 # From a copy of the source: what is built in debian/ stays out of it.
 deb:
