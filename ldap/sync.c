@@ -335,6 +335,14 @@ look_now(struct sync *y, bool is_forced)
     return report;
 }
 
+static void
+set_looking(struct sync *y, bool is_looking)
+{
+    pthread_mutex_lock(&y->lock);
+    y->is_looking = is_looking;
+    pthread_mutex_unlock(&y->lock);
+}
+
 /* Do what A wants, and free it. */
 static void
 serve(struct sync *y, struct asker *a)
@@ -348,6 +356,7 @@ serve(struct sync *y, struct asker *a)
     snapshot_mark(y->part, &mark);
     if (report)
         report->entries = mark.entries;
+    set_looking(y, false); /* before anybody hears that it is done */
     if (r) {
         r->id = a->id;
         r->report = report;
