@@ -345,6 +345,36 @@ check_bind(struct faults *f, const struct settings_directory *d)
         WARN(f, d, bind, "without bind_dn the login is anonymous, which Active Directory refuses");
 }
 
+/* The rest of a filter's grammar is libldap's.  An escaped parenthesis is \28 or \29. */
+static bool
+is_balanced(const char *filter)
+{
+    size_t depth = 0;
+
+    for (const char *p = filter; *p != '\0'; p++) {
+        if (*p == '(')
+            depth++;
+        else if (*p == ')' && depth-- == 0)
+            return false;
+        if (depth == 0 && p[1] != '\0')
+            return false;
+    }
+    return depth == 0;
+}
+
+static void
+check_filter(struct faults *f, const struct settings_directory *d)
+{
+    if (d->filter == NULL)
+        return;
+    if (d->filter[0] != '(')
+        FAULT(f, d, filter, "not in parentheses (RFC 4515)");
+    else if (!is_balanced(d->filter))
+        FAULT(f, d, filter, "its parentheses do not match (RFC 4515)");
+    if (strstr(d->filter, "%u") == NULL && strstr(d->filter, "%l") == NULL)
+        FAULT(f, d, filter, "neither %%u nor %%l is in it, so all recipients look the same");
+}
+
 static void
 check_servers(struct faults *f, const struct settings_directory *d, const char *state_dir)
 {
@@ -353,10 +383,7 @@ check_servers(struct faults *f, const struct settings_directory *d, const char *
     CHECK_FILE(f, d, ca_file);
     if (d->type == SETTINGS_TYPE_LDAP && d->base == NULL)
         FAULT(f, d, base, "type ldap needs one");
-    if (d->filter != NULL && d->filter[0] != '(')
-        FAULT(f, d, filter, "not in parentheses (RFC 4515)");
-    if (d->filter != NULL && strstr(d->filter, "%u") == NULL && strstr(d->filter, "%l") == NULL)
-        FAULT(f, d, filter, "neither %%u nor %%l is in it, so all recipients look the same");
+    check_filter(f, d);
     if (d->mode == SETTINGS_MODE_SNAPSHOT && state_dir == NULL)
         FAULT(f, d, mode, "snapshot needs a state_dir");
 }

@@ -1,5 +1,6 @@
 """The directory asked over LDAP, of real slapds that come, go, hang and lie."""
 
+import json
 import os
 import signal
 import tempfile
@@ -105,6 +106,8 @@ def test_a_base_that_does_not_exist_is_no_no(slapd, ask):
     one = ask(slapd().uri, base="ou=nowhere,dc=example,dc=test")
     assert one.verdict("anna@example.test") == "451 4.4.3"
     assert "No such object" in one.wait_log("directory", state="degraded")["error"]
+    problem = next(p for p in json.loads(one.get("/readyz")[1])["problems"] if p["part"] == "directory")
+    assert problem["state"] == "degraded" and "No such object" in problem["error"]
     assert one.verdict("nobody@example.test") == "451 4.4.3"
     assert len(one.events("directory", state="degraded")) == 1
 
