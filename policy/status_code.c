@@ -131,6 +131,13 @@ explain(struct enhanced code, struct span text)
     return find_enhanced(code, text);
 }
 
+/* All else parts words: the hyphen of a multi-line reply, the '#' and ';' of an NDR, quotes. */
+static bool
+is_of_word(char c)
+{
+    return is_digit(c) || c == '.' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
 const struct status_code *
 status_code_find(struct span text)
 {
@@ -138,10 +145,9 @@ status_code_find(struct span text)
     const struct status_code *row = NULL;
     struct enhanced code;
 
-    /* A multi-line reply's code is followed by a hyphen. */
     while (rest.n > 0 && row == NULL) {
         size_t n = 0;
-        while (n < rest.n && rest.p[n] != ' ' && rest.p[n] != '-' && rest.p[n] != '\t')
+        while (n < rest.n && is_of_word(rest.p[n]))
             n++;
         word = span_of(rest.p, n);
         rest = span_of(rest.p + n + (n < rest.n), rest.n - n - (n < rest.n));

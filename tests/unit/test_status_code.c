@@ -32,6 +32,8 @@ test_find(void **state)
         {"550 5.1.10 RESOLVER.ADR.RecipientNotFound; not found", "5.1.10", ""},
         /* The same subject and detail in the other class, then the subject's general row. */
         {"4.1.1", "5.1.1", ""},
+        {"#550 5.1.10 smtp;550 'x'", "5.1.10", ""},
+        {"Remote server returned '550-5.7.57'", "5.7.57", ""},
         {"5.4.3", "4.4.3", ""},
         {"5.1.99", "5.1.0", ""},
         {"5.7.905", "5.7.900", ""},
