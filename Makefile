@@ -55,7 +55,7 @@ month:
 	build/release/tests/month
 
 fuzz:
-	$(PACKAGES) build test lint
+	$(PACKAGES) build test fuzz
 	cmake --preset fuzz
 	cmake --build --preset fuzz -j $(JOBS)
 	tests/fuzz/run $(CURDIR)/build/fuzz
