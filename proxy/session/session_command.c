@@ -157,16 +157,19 @@ check_standing(struct session *s)
     return true;
 }
 
+/* MAIL is refused: the same event as a recipient's, without one. */
 static void
-log_sender(const struct session *s, const struct smtp_path *path)
+refuse_sender(struct session *s, const struct smtp_path *path, enum policy_reason reason,
+              enum smtp_reply_id reply)
 {
     struct session_verdict v = {.from = span_of(path->text, path->n),
-                                .verdict = "reject",
-                                .status = "5.7.1",
+                                .verdict = smtp_reply_code(reply) / 100 == 5 ? "reject" : "defer",
+                                .status = smtp_reply_enhanced(reply),
                                 .source = "policy",
-                                .reason = POLICY_REASON_BLOCKED_SENDER};
+                                .reason = reason};
 
     session_log_verdict(s, &v);
+    session_reply(s, reply, path->text);
 }
 
 static bool
@@ -216,12 +219,11 @@ on_mail(struct session *s, struct span argument)
         return;
     }
     if (!hosts_any_up(s->w->srv->hosts)) {
-        session_reply(s, SMTP_REPLY_NO_ROUTE, NULL);
+        refuse_sender(s, &mail.path, POLICY_REASON_ROUTE, SMTP_REPLY_NO_ROUTE);
         return;
     }
     if (n > 0 && acl_sender_blocked(s->st, span_of(canonical, n))) {
-        log_sender(s, &mail.path);
-        session_reply(s, SMTP_REPLY_SENDER_BLOCKED, mail.path.text);
+        refuse_sender(s, &mail.path, POLICY_REASON_BLOCKED_SENDER, SMTP_REPLY_SENDER_BLOCKED);
         return;
     }
     if (!begin_transaction(s, &mail, span_of(canonical, n))) {

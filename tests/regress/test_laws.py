@@ -295,6 +295,10 @@ def test_law_4_fail_soft_when_the_downstream_is_gone(mx):
     reply = mx.client().attempt(CONTENT, "anna@example.test")
     assert reply.status == "451 4.4.1"
     mx.wait_log("downstream", state="down", host=mx.exchange.host)
+    # From now on it is said at MAIL, and the log has a line for it.
+    assert mx.client().attempt(CONTENT, "anna@example.test").status == "451 4.4.1"
+    event = mx.wait_log("rcpt", verdict="defer")
+    assert (event["status"], event["reason"], event["from"]) == ("4.4.1", "route", "<sender@example.org>")
 
 
 # 5. Be small
