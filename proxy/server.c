@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -29,6 +28,7 @@
 #include "proxy/relay/host.h"
 #include "proxy/relay/host_memory.h"
 #include "proxy/relay/spool.h"
+#include "proxy/sandbox.h"
 #include "proxy/session/clients.h"
 #include "proxy/tls.h"
 #include "proxy/worker.h"
@@ -141,6 +141,8 @@ log_faults(const struct faults *f, const char *path)
 static int
 reload_parts(struct server *srv, struct settings *st, struct tls_contexts **tls, struct err *e)
 {
+    if (!sandbox_may_write(st->spool.dir))
+        return err_set(e, ERR_SYSTEM, "spool: dir = %s: needs a restart", st->spool.dir);
     if (tls_contexts_new(st, tls, e) != 0)
         return -1;
     if (hosts_update(srv->hosts, st) != 0)
@@ -460,9 +462,6 @@ become(const struct passwd *user, struct err *e)
          setresgid(user->pw_gid, user->pw_gid, user->pw_gid) != 0 ||
          setresuid(user->pw_uid, user->pw_uid, user->pw_uid) != 0))
         return err_errno(e, ERR_SYSTEM, errno, "user = %s", user->pw_name);
-    /* Nothing we start, and we start nothing, may gain rights; and what is in memory is mail. */
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        return err_errno(e, ERR_SYSTEM, errno, "no_new_privs");
     return 0;
 }
 
@@ -617,6 +616,7 @@ server_run(const char *settings_path, struct settings *st, const struct faults *
     if (log_open(&options, e) != 0)
         return -1;
     log_faults(warnings, settings_path);
+    sandbox_enter(st);
     if (make_parts(srv, st, e) != 0 || !make_events(srv) ||
         make_workers(srv, st, &sockets, e) != 0) {
         log_close();

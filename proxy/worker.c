@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mailbox.h"
 #include "proxy/ops/metrics.h"
+#include "proxy/sandbox.h"
 #include "proxy/session/delivery.h"
 #include "proxy/session/session.h"
 #include "proxy/smtp/reply.h"
@@ -494,6 +495,7 @@ run(void *arg)
 {
     struct worker *w = arg;
 
+    sandbox_narrow();
     event_base_dispatch(w->loop.base);
     server_worker_done(w->srv);
     return NULL;
