@@ -74,13 +74,18 @@ may_become_directory(const char *path)
 
 /* --- [server] [spool] [tls] [log] --- */
 
-/* "a@b", or "@b" too */
-static bool
-is_address(const char *s, bool allow_domain)
+/* What keeps S from being "a@b", or "@b" too; NULL: nothing. */
+static const char *
+address_fault(const char *s, bool allow_domain)
 {
     const char *at = strrchr(s, '@');
 
-    return at != NULL && at[1] != '\0' && (allow_domain || at != s);
+    if (at == NULL || at[1] == '\0' || (!allow_domain && at == s))
+        return allow_domain ? "is not an address or @domain" : "is not an address";
+    while (*++at != '\0')
+        if ((unsigned char)*at >= 0x80)
+            return "has a domain that is not ASCII, which is written xn--...";
+    return NULL;
 }
 
 static bool
@@ -108,8 +113,9 @@ check_server(struct faults *f, const struct settings *st)
     if (s->state_dir != NULL && !may_become_directory(s->state_dir))
         FAULT(f, s, state_dir, "%s is no directory and cannot be made: its parent is not there",
               s->state_dir);
-    if (s->postmaster != NULL && !is_address(s->postmaster, false))
-        FAULT(f, s, postmaster, "%s is not an address", s->postmaster);
+    const char *wrong = s->postmaster != NULL ? address_fault(s->postmaster, false) : NULL;
+    if (wrong != NULL)
+        FAULT(f, s, postmaster, "%s %s", s->postmaster, wrong);
     if (st->control.socket != NULL &&
         strlen(st->control.socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
         FAULT(f, &st->control, socket, "its path is too long for a socket");
@@ -404,12 +410,12 @@ check_directory(struct faults *f, const struct settings_directory *d, const char
 
 /* --- the rest --- */
 
-/* The first that is not an address, or NULL. */
+/* The first that is not an address, and what it is in *WHAT; or NULL. */
 static const char *
-find_non_address(const struct str_list *l, bool allow_domain)
+find_non_address(const struct str_list *l, bool allow_domain, const char **what)
 {
     for (size_t i = 0; i < l->n; i++)
-        if (!is_address(l->v[i], allow_domain))
+        if ((*what = address_fault(l->v[i], allow_domain)) != NULL)
             return l->v[i];
     return NULL;
 }
@@ -417,10 +423,10 @@ find_non_address(const struct str_list *l, bool allow_domain)
 static void
 check_harvest(struct faults *f, const struct settings_harvest *s)
 {
-    const char *wrong = find_non_address(&s->traps, false);
+    const char *what, *wrong = find_non_address(&s->traps, false, &what);
 
     if (wrong != NULL)
-        FAULT(f, s, traps, "%s is not an address", wrong);
+        FAULT(f, s, traps, "%s %s", wrong, what);
     if (s->block_time > s->block_time_max)
         WARN(f, s, block_time, "longer than block_time_max, which limits it");
     if (s->threshold_wide > 0 && s->threshold_wide < s->threshold)
@@ -435,12 +441,12 @@ check_harvest(struct faults *f, const struct settings_harvest *s)
 static void
 check_blocked(struct faults *f, const struct settings_blocked *s)
 {
-    const char *wrong;
+    const char *wrong, *what;
 
-    if ((wrong = find_non_address(&s->senders, true)) != NULL)
-        FAULT(f, s, senders, "%s is not an address or @domain", wrong);
-    if ((wrong = find_non_address(&s->recipients, true)) != NULL)
-        FAULT(f, s, recipients, "%s is not an address or @domain", wrong);
+    if ((wrong = find_non_address(&s->senders, true, &what)) != NULL)
+        FAULT(f, s, senders, "%s %s", wrong, what);
+    if ((wrong = find_non_address(&s->recipients, true, &what)) != NULL)
+        FAULT(f, s, recipients, "%s %s", wrong, what);
     if (has_everybody(&s->clients))
         WARN(f, s, clients, "everybody");
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
 #include "conf/check.h"
 #include "conf/ini_reader.h"
 #include "conf/settings_table.h"
@@ -191,10 +192,22 @@ set_spool_dir(struct settings *st)
     return st->spool.dir != NULL;
 }
 
+/* As the addresses that they are compared with. */
+static void
+lower(struct str_list *addresses)
+{
+    for (size_t i = 0; i < addresses->n; i++)
+        utf8_lower(addresses->v[i], strlen(addresses->v[i]));
+}
+
 static bool
 fill_in(struct settings *st)
 {
     bool has_default = false;
+
+    lower(&st->harvest.traps);
+    lower(&st->blocked.senders);
+    lower(&st->blocked.recipients);
 
     if (st->server.hostname == NULL && (st->server.hostname = machine_name()) == NULL)
         return false;

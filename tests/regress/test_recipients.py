@@ -219,7 +219,8 @@ def test_blocked_client(exchange, postern):
 def idn(exchange, postern):
     """Names beyond ASCII in the file; the configuration has them as A-labels."""
     return postern(exchange(), recipients=["anna@bücher.example", "JÖRG@Bücher.example"],
-                   settings={"domain xn--bcher-kva.example": {"downstream": "exchange"}})
+                   settings={"domain xn--bcher-kva.example": {"downstream": "exchange"},
+                             "blocked": {"senders": "BÖSE@example.org", "recipients": "ÄRGER@xn--bcher-kva.example"}})
 
 
 @pytest.mark.parametrize("address, status", [
@@ -234,6 +235,14 @@ def test_idn(idn, address, status):
     assert reply.status == status
     if status[0] == "5":
         assert f"<{address}>" in reply.lines[0]
+
+
+def test_idn_blocked(idn):
+    client = idn.client()
+    for sender in ("böse@example.org", "BÖSE@Example.org"):
+        assert client.command(f"MAIL FROM:<{sender}> SMTPUTF8").status == "550 5.7.1"
+    client.ok("MAIL FROM:<sénder@example.org> SMTPUTF8")
+    assert rcpt(client, "<ärger@bücher.example>").status == "550 5.7.1"
 
 
 def test_idn_needs_smtputf8(idn):

@@ -351,6 +351,8 @@ test_faults(void **state)
          "f:11: redis: unix:redis is not HOST:PORT or unix:/PATH\n"},
         {"[harvest]\nenabled = maybe\n", "f:11: enabled = maybe: neither yes nor no\n"},
         {"[blocked]\nsenders = @b, a@\n", "f:11: senders: a@ is not an address or @domain\n"},
+        {"[blocked]\nsenders = @b\xc3\xbc\n",
+         "f:11: senders: @b\xc3\xbc has a domain that is not ASCII, which is written xn--...\n"},
         {"[blocked]\nrecipients = x\n", "f:11: recipients: x is not an address or @domain\n"},
         {"[spool]\ndir = /nonexistent/dir\n", "f:11: dir: /nonexistent/dir is not a directory\n"},
         {"[spool]\nmemory = 1X\n", "f:11: memory = 1X: not a size such as 65536, 64K, 25M or 1G\n"},
