@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <pwd.h>
@@ -465,15 +466,19 @@ become(const struct passwd *user, struct err *e)
     return 0;
 }
 
-static void
+/* All the descriptors there are.  A quarter is no session's: it is for the connections to the
+ * downstream, the spool's files, the directory.  The kernel gives the lowest number that is free.
+ */
+static int
 raise_descriptors(void)
 {
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
-        return;
+        return INT_MAX;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
+    return limit.rlim_cur > INT_MAX ? INT_MAX : (int)(limit.rlim_cur - limit.rlim_cur / 4);
 }
 
 static unsigned
@@ -608,7 +613,7 @@ server_run(const char *settings_path, struct settings *st, const struct faults *
     srv->started_wall_s = clock_wall_s();
     srv->session_base = (uint64_t)srv->started_wall_s;
     srv->n_workers = count_workers(st);
-    raise_descriptors();
+    srv->last_descriptor = raise_descriptors();
     signal(SIGPIPE, SIG_IGN);
     if (make_shared(srv, st, e) != 0 || open_sockets(srv, st, &sockets, e) != 0 ||
         make_directories(st, user, e) != 0 || become(user, e) != 0)

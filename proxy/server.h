@@ -40,6 +40,8 @@ struct server {
     _Atomic uint64_t next_session;
     _Atomic unsigned connections; /* sessions that are open, over all workers */
     _Atomic unsigned tarpitted;   /* sessions whose reply is delayed, over all workers */
+    _Atomic unsigned handshakes;  /* sessions in a TLS handshake, over all workers */
+    int last_descriptor;          /* of sessions; those above are kept for what serves them */
     _Atomic bool is_draining;
 
     /* Behind server_settings and server_tls. */

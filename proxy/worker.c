@@ -123,13 +123,13 @@ post_route(void *arg, struct route *r)
 /* --- accepting --- */
 
 static void
-turn_away(struct worker *w, int fd)
+turn_away(struct worker *w, int fd, enum metrics_refusal why)
 {
     char line[SMTP_REPLY_LINE];
     size_t n =
         smtp_reply_format(SMTP_REPLY_TOO_MANY_CONNECTIONS, w->settings->server.hostname, line);
 
-    metrics_refused(w->srv->metrics, METRICS_REFUSAL_LIMIT);
+    metrics_refused(w->srv->metrics, why);
     (void)send(fd, line, n, MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(fd, SHUT_WR);
     (void)recv(fd, line, sizeof(line), MSG_DONTWAIT);
@@ -149,7 +149,12 @@ take(struct listener *l, int fd, const struct sockaddr *sa)
     if (atomic_fetch_add(&w->srv->connections, 1) >=
         (unsigned)w->settings->server.max_connections) {
         atomic_fetch_sub(&w->srv->connections, 1);
-        turn_away(w, fd);
+        turn_away(w, fd, METRICS_REFUSAL_LIMIT);
+        return;
+    }
+    if (fd > w->srv->last_descriptor) {
+        atomic_fetch_sub(&w->srv->connections, 1);
+        turn_away(w, fd, METRICS_REFUSAL_SYSTEM);
         return;
     }
     session_start(w, fd, &peer);

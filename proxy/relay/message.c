@@ -9,6 +9,11 @@
 #define CHUNK_NEXT  (65536u - 64u)
 /* More than this waiting for the disk pauses the sender. */
 #define UNWRITTEN_MAX (2u * SPOOL_BLOCK)
+/* When memory_total has no room, a block of a file is this large, and nobody counts it: so much a
+ * session may cost in any case. */
+#define BLOCK_TIGHT 16384u
+/* The same of a header. */
+#define HEADER_FREE 16384u
 
 struct message_chunk {
     struct message_chunk *next;
@@ -104,7 +109,7 @@ message_free(struct message **mp)
     free_chunks(m->chunks);
     free_chunks(m->block);
     spool_file_free(&m->file);
-    spool_memory_give(m->spool, m->memory);
+    spool_memory_give(m->spool, m->memory + m->header_memory + m->block_memory);
     EVP_MD_CTX_free(m->digest);
     free(m);
 }
@@ -182,6 +187,15 @@ fail(struct message *m)
 }
 
 static bool
+take_more(struct message *m, size_t n)
+{
+    if (!spool_memory_take(m->spool, n))
+        return false;
+    m->header_memory += n;
+    return true;
+}
+
+static bool
 append_header(struct message *m, struct span s)
 {
     if (m->is_header_too_long)
@@ -194,6 +208,8 @@ append_header(struct message *m, struct span s)
         size_t capacity = m->header_capacity == 0 ? 2048 : m->header_capacity;
         while (capacity < m->header_n + s.n)
             capacity *= 2;
+        if (capacity > HEADER_FREE && !take_more(m, capacity - m->header_memory))
+            return fail(m);
         char *grown = realloc(m->header, capacity);
         if (grown == NULL)
             return fail(m);
@@ -225,6 +241,8 @@ write_block(struct message *m)
     struct message_chunk *c = m->block;
 
     m->block = NULL;
+    spool_memory_give(m->spool, m->block_memory);
+    m->block_memory = 0;
     bool is_ok = spool_file_write(m->file, c->data, c->n);
     free(c);
     return is_ok || fail(m);
@@ -236,8 +254,11 @@ block_with_room(struct message *m)
 {
     if (m->block != NULL && m->block->n == m->block->capacity && !write_block(m))
         return NULL;
-    if (m->block == NULL)
-        m->block = new_chunk(SPOOL_BLOCK);
+    if (m->block == NULL) {
+        m->is_tight = !spool_memory_take(m->spool, SPOOL_BLOCK);
+        m->block_memory = m->is_tight ? 0 : SPOOL_BLOCK;
+        m->block = new_chunk(m->is_tight ? BLOCK_TIGHT : SPOOL_BLOCK);
+    }
     return m->block;
 }
 
@@ -310,7 +331,8 @@ message_append(struct message *m, struct span content)
 bool
 message_is_congested(const struct message *m)
 {
-    return m->file != NULL && spool_file_unwritten(m->file) > UNWRITTEN_MAX;
+    return m->file != NULL &&
+           spool_file_unwritten(m->file) > (m->is_tight ? BLOCK_TIGHT : UNWRITTEN_MAX);
 }
 
 bool

@@ -50,8 +50,10 @@ struct message {
     uint64_t body_size, file_size;             /* the whole; what is in the file */
     size_t memory;                             /* taken from the spool's share */
     struct spool_file *file;
-    bool has_failed; /* the spool refused: the content is incomplete */
-    bool is_reading; /* a block is under way from the file */
+    size_t header_memory, block_memory; /* taken likewise, for a long header and for the block */
+    bool is_tight;                      /* there was no room for a whole block */
+    bool has_failed;                    /* the spool refused: the content is incomplete */
+    bool is_reading;                    /* a block is under way from the file */
 
     EVP_MD_CTX *digest; /* of the content as received; NULL when nobody needs it */
     unsigned char sha256[32];

@@ -17,7 +17,10 @@
 #include "proxy/smtp/line.h"
 
 #define PROXY_HEADER_MS 5000
-#define HANDSHAKE_MS    60000
+/* A handshake holds far more memory than a session: at most this part of all connections, but so
+ * many in any case. */
+#define HANDSHAKES_PART 4u
+#define HANDSHAKES_MIN  64u
 /* More of replies that the client does not read, and nothing more is read from it. */
 #define OUTPUT_MAX 65536u
 /* How long input is read away behind the last reply. */
@@ -165,6 +168,30 @@ session_count_error(struct session *s)
         session_reply_close(s, SMTP_REPLY_TOO_MANY_ERRORS, s->st->server.hostname, "errors");
 }
 
+/* --- handshakes --- */
+
+bool
+session_enter_handshake(struct session *s)
+{
+    unsigned limit = (unsigned)s->st->server.max_connections / HANDSHAKES_PART;
+
+    if (atomic_fetch_add(&s->w->srv->handshakes, 1) >=
+        (limit > HANDSHAKES_MIN ? limit : HANDSHAKES_MIN)) {
+        atomic_fetch_sub(&s->w->srv->handshakes, 1);
+        return false;
+    }
+    s->is_shaking = true;
+    return true;
+}
+
+static void
+leave_handshake(struct session *s)
+{
+    if (s->is_shaking)
+        atomic_fetch_sub(&s->w->srv->handshakes, 1);
+    s->is_shaking = false;
+}
+
 /* --- the transaction --- */
 
 void
@@ -225,6 +252,7 @@ session_close(struct session *s, const char *reason)
     session_relay_drop(s);
     session_reset(s);
     leave_tarpit(s);
+    leave_handshake(s);
     log_session_end(s, reason);
     session_set_wait(s, SESSION_WAIT_CLOSE, LINGER_MS);
     stream_shutdown(s->stream);
@@ -491,6 +519,7 @@ on_secured(void *owner)
     struct log_line l;
 
     s->is_tls = true;
+    leave_handshake(s);
     metrics_tls(s->w->srv->metrics, METRICS_LEG_IN, SSL_version(ssl));
     if (log_wants(LOG_LEVEL_INFO)) {
         log_begin(&l, LOG_LEVEL_INFO, "tls");

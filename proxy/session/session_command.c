@@ -8,7 +8,7 @@
 #include "proxy/relay/host.h"
 #include "proxy/session/session_private.h"
 
-#define HANDSHAKE_MS 60000
+#define HANDSHAKE_MS 30000
 
 /* What is offered to this client now.  What concerns the message goes by what every downstream can.
  */
@@ -101,6 +101,10 @@ on_starttls(struct session *s)
         return;
     }
     SSL *ssl = s->w->tls != NULL ? tls_accept(s->w->tls) : NULL;
+    if (ssl != NULL && !session_enter_handshake(s)) {
+        SSL_free(ssl);
+        ssl = NULL;
+    }
     if (ssl == NULL) {
         session_reply(
             s, s->w->tls != NULL ? SMTP_REPLY_TLS_UNAVAILABLE : SMTP_REPLY_NOT_IMPLEMENTED, NULL);

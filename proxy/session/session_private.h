@@ -116,6 +116,7 @@ struct session {
     struct delivery_heard *heard; /* delivered, and the client may have heard so */
     bool is_ahead;                /* of `heard`: what it sent before that is still being read */
     bool has_quit;
+    bool is_shaking; /* counted among the handshakes */
     struct session_transaction *tx;
     /* the chunk of BDAT at hand; it may stand outside of any transaction */
     uint64_t chunk_left;
@@ -144,6 +145,8 @@ void session_count_error(struct session *s);
 void session_close(struct session *s, const char *reason);
 void session_set_wait(struct session *s, enum session_wait wait, int64_t ms);
 void session_set_phase(struct session *s, enum smtp_phase phase);
+/* One more handshake under way; false: there are too many. */
+bool session_enter_handshake(struct session *s);
 /* From a callback outside of input: the wait is over, go on with what the client has sent
  * meanwhile. */
 void session_continue(struct session *s);
