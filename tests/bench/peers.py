@@ -131,8 +131,8 @@ mail {{
 
 
 class Postfix(Peer):
-    """Before its queue with FILTER (smtpd_proxy_filter), else with one; TLS towards the sink is only there
-    without."""
+    """With a filter it proxies before its queue, in the clear; without, it delivers from its queue, in TLS where
+    the sink offers it."""
 
     MAIN = """
 compatibility_level = 3.6
