@@ -60,12 +60,14 @@ fuzz:
 	cmake --build --preset fuzz -j $(JOBS)
 	tests/fuzz/run $(CURDIR)/build/fuzz
 
-# From a copy of the source: what is built in debian/ stays out of it.
+# From a copy of the source, where debhelper finds docs/debian as it wants it.
 deb:
 	$(PACKAGES) build deb
 	rm -rf build/deb
 	mkdir -p build/deb/postern
 	tar -cf - --exclude='./build*' --exclude=./.git . | tar -C build/deb/postern -xf -
+	mv build/deb/postern/docs/debian build/deb/postern/debian
+	cp docs/postern.service build/deb/postern/debian/
 	cd build/deb/postern && dpkg-buildpackage -b -us -uc -j$(JOBS)
 	rm -rf build/deb/postern
 	lintian --fail-on error,warning --allow-root build/deb/*.changes

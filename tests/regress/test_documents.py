@@ -99,8 +99,8 @@ def test_haproxy(exchange, postern, directory):
 
 
 def test_build_depends():
-    """debian/control and tests/packages/build name the same libraries and tools."""
-    named = re.search(r"^Build-Depends:(.*?)^\S", page("debian/control"), re.M | re.S)[1]
+    """docs/debian/control and tests/packages/build name the same libraries and tools."""
+    named = re.search(r"^Build-Depends:(.*?)^\S", page("docs/debian/control"), re.M | re.S)[1]
     debian = {item.split("(")[0].strip() for item in named.split(",")} - {"debhelper-compat"}
     ours = {line for line in page("tests/packages/build").splitlines() if line and line[0] != "#"}
     assert debian == ours - {"gcc", "libc6-dev"}  # build-essential
