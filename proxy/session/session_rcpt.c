@@ -44,7 +44,7 @@ session_log_verdict(const struct session *s, const struct session_verdict *v)
     log_str(&l, "status", v->status);
     log_str(&l, "reason", policy_reason_text(v->reason));
     log_str(&l, "source", v->source);
-    log_fmt(&l, "delay", "%.3f", (double)v->delay_ms / 1000);
+    log_seconds(&l, "delay", v->delay_ms);
     log_end(&l);
 }
 
