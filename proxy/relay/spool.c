@@ -364,7 +364,6 @@ retire(struct spool_file *f)
 {
     struct job *j = calloc(1, sizeof(*j));
 
-    leave_share(f->spool, f->share, f->size);
     if (j == NULL) {
         if (f->fd >= 0)
             close(f->fd);
@@ -386,6 +385,9 @@ spool_file_free(struct spool_file **fp)
         return;
     *fp = NULL;
     f->done = NULL;
+    /* Its room is free for the client's next message, though its last blocks may be under way. */
+    leave_share(f->spool, f->share, f->size);
+    f->share = NULL;
     if (f->jobs == 0)
         retire(f);
 }
