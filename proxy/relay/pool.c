@@ -71,7 +71,7 @@ struct pool {
     struct member_list members; /* idle ones: the last used first */
     TAILQ_HEAD(, turn) turns;
     TAILQ_HEAD(, pool_request) failed;
-    struct event *kick; /* tells failed requests from the loop */
+    struct event *kick; /* tells failed requests, and serves new ones, from the loop */
     bool is_retired;
     bool waits; /* as told to the route */
 };
@@ -189,6 +189,7 @@ on_kick(evutil_socket_t fd, short what, void *arg)
         TAILQ_REMOVE(&p->failed, r, link);
         tell_failed(r, r->failure, -1);
     }
+    serve(p);
     pool_release(p);
 }
 
@@ -708,9 +709,9 @@ pool_ask(struct pool *p, const struct pool_wish *wish, const struct pool_callbac
             request_free(r);
             return NULL;
         }
-        serve(p);
-        if (!TAILQ_EMPTY(&p->turns))
-            set_waits(p, true);
+        set_waits(p, true);
+        /* It may be served at once, but from the loop: we have not returned yet. */
+        event_active(p->kick, EV_TIMEOUT, 0);
         break;
     }
     return r;

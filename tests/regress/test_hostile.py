@@ -176,3 +176,32 @@ def test_stray_reply_in_a_burst_is_no_verdict(exchange, postern, step, capabilit
     downstream.on("EOD", does.reply("554 5.7.1 no"))
     reply = mx.client().deliver(CONTENT, "anna@example.test")
     assert reply.code in (451, 554)
+
+
+def test_client_behind_a_greedy_one_is_served_once(exchange, postern):
+    """One network has its share of the connections and waits for more; the next to ask is served over an
+    idle one, by one burst."""
+    downstream = exchange()
+    mx = postern(downstream, settings={"downstream exchange": {"max_connections": 4},
+                                       "harvest": {"allow": "127.0.0.1"}})
+    gate = does.Gate()
+    downstream.on("EOD", does.first(1, gate))
+    greedy = [mx.client(source="127.0.0.2") for _ in range(2)]
+    other = mx.client(source="127.0.0.3")
+
+    def start(client, subject):
+        client.envelope("a@example.org", "anna@example.test")
+        client.command("DATA")
+        client.send(b"Subject: %d\r\n\r\n.\r\n" % subject)
+    start(greedy[0], 1)
+    gate.reached.wait(lambda step: True, "the first message")
+    start(other, 2)
+    assert other.reply().status == "250 2.6.0"
+    start(greedy[1], 3)
+    assert mx.client(source="127.0.0.4").deliver(CONTENT, "ben@example.test").status == "250 2.6.0"
+    for subject in range(4, 8):
+        start(other, subject)
+        assert other.reply().status == "250 2.6.0"
+    gate.open()
+    assert [client.reply().status for client in greedy] == ["250 2.6.0"] * 2
+    assert len(downstream.delivered) == downstream.count("MAIL") == 8
