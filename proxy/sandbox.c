@@ -19,7 +19,6 @@
 
 #include "base/log.h"
 
-/* Sanitizers do at the end, and when they find something, what no mail proxy does. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define IS_SANITIZED true
 #elif defined(__has_feature)
@@ -80,6 +79,17 @@ static const char *const narrowed[] = {
     "link",     "linkat",    "listen",    "mkdir",  "mkdirat",  "prlimit64", "rename",
     "renameat", "renameat2", "setrlimit", "unlink", "unlinkat", "utimensat"};
 
+static bool is_filtered; /* the process; set before there are loops */
+
+/* Sanitizers and valgrind do at the end, and when they find something, what no mail proxy does. */
+static bool
+is_watched(void)
+{
+    const char *preload = getenv("LD_PRELOAD");
+
+    return IS_SANITIZED || (preload != NULL && strstr(preload, "vgpreload") != NULL);
+}
+
 static void
 tell(const char *what, const char *state, const char *error)
 {
@@ -130,7 +140,7 @@ add_partly(scmp_filter_ctx filter)
     return result;
 }
 
-static void
+static bool
 load(scmp_filter_ctx filter, int result, const char *what)
 {
     /* The filter is only fit to be loaded if all of it is there. */
@@ -141,6 +151,7 @@ load(scmp_filter_ctx filter, int result, const char *what)
     else
         tell(what, "down", strerror(-result));
     seccomp_release(filter);
+    return result == 0;
 }
 
 static void
@@ -159,21 +170,21 @@ filter_process(void)
         result = add(filter, SCMP_ACT_ALLOW, allowed, sizeof(allowed) / sizeof(allowed[0]));
     if (result == 0)
         result = add_partly(filter);
-    load(filter, result, "seccomp");
+    is_filtered = load(filter, result, "seccomp");
 }
 
 void
 sandbox_narrow(void)
 {
-    if (IS_SANITIZED)
+    if (!is_filtered)
         return;
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
     if (filter == NULL)
         return;
     (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_LOG, 1);
-    load(filter,
-         add(filter, SCMP_ACT_ERRNO(EPERM), narrowed, sizeof(narrowed) / sizeof(narrowed[0])),
-         "seccomp of a loop");
+    (void)load(filter,
+               add(filter, SCMP_ACT_ERRNO(EPERM), narrowed, sizeof(narrowed) / sizeof(narrowed[0])),
+               "seccomp of a loop");
 }
 
 /* --- Landlock --- */
@@ -260,8 +271,8 @@ sandbox_enter(const struct settings *st)
     setrlimit(RLIMIT_CORE, &none);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         tell("no_new_privs", "down", strerror(errno));
-    if (IS_SANITIZED) {
-        tell("seccomp", "down", "built with a sanitizer");
+    if (is_watched()) {
+        tell("seccomp", "down", "under a sanitizer or valgrind");
         return;
     }
     restrict_writing(st);
