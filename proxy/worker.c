@@ -64,7 +64,7 @@ struct worker_private {
     struct pool **pools; /* one for each downstream of the settings */
     size_t n_pools;
     struct pool_list all_pools; /* retired ones too */
-    int spare_fd; /* given up for a moment when descriptors run out */
+    int spare_fd;               /* given up for a moment when descriptors run out */
     int64_t drain_until_ms;
 };
 
