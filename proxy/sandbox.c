@@ -192,16 +192,15 @@ sandbox_narrow(void)
 static bool
 allow_beneath(int ruleset, const char *dir, uint64_t rights)
 {
-    struct landlock_path_beneath_attr rule = {.allowed_access = rights};
-
     if (dir == NULL)
         return true;
-    rule.parent_fd = open(dir, O_PATH | O_CLOEXEC);
-    if (rule.parent_fd < 0)
+    int fd = open(dir, O_PATH | O_CLOEXEC);
+    if (fd < 0)
         return errno == ENOENT;
+    struct landlock_path_beneath_attr rule = {.allowed_access = rights, .parent_fd = fd};
     long result = syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
     int error = errno;
-    close(rule.parent_fd);
+    close(fd);
     errno = error;
     return result == 0;
 }
