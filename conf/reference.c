@@ -130,8 +130,6 @@ write_manual_key(FILE *out, const struct setting *s)
     }
     if ((s->flags & SETTING_FIXED) != 0)
         write_mdoc(out, "SIGHUP does not change it.");
-    if ((s->flags & SETTING_LATER) != 0)
-        write_mdoc(out, "It has no effect yet.");
 }
 
 void

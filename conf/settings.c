@@ -368,18 +368,3 @@ settings_keep_fixed(struct settings *fresh, const struct settings *old, char *ou
     (void)set_spool_dir(fresh);
     return out[0] != '\0';
 }
-
-bool
-settings_list_without_effect(struct settings *st, char *out, size_t n)
-{
-    out[0] = '\0';
-    for (size_t i = 0; i < settings_table_n; i++) {
-        const struct setting *s = &settings_table[i];
-        bool is_set = false;
-        for (size_t k = 0; k < settings_instances(st, s->section); k++)
-            is_set = is_set || *setting_line(s, settings_section_at(st, s->section, k)) != 0;
-        if (is_set && (s->flags & SETTING_LATER) != 0)
-            name_key(s, out, n);
-    }
-    return out[0] != '\0';
-}

@@ -164,8 +164,6 @@ bool settings_directory_equal(const struct settings_directory *a,
 /* SIGHUP cannot change some keys: put OLD's values in place of FRESH's where they differ, and name
  * them ("server.listen, control.socket") in OUT.  False if none differs. */
 bool settings_keep_fixed(struct settings *fresh, const struct settings *old, char *out, size_t n);
-/* Name in OUT the keys that the file sets and that have no effect yet.  False if there is none. */
-bool settings_list_without_effect(struct settings *st, char *out, size_t n);
 
 /* The number of a syslog facility ("mail"), or -1. */
 int settings_facility(const char *name);

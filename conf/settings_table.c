@@ -24,7 +24,6 @@ enum {
 
 #define FIXED SETTING_FIXED
 #define NONE  SETTING_NONE
-#define LATER SETTING_LATER
 
 const struct setting settings_table[] = {
 #define SECTION_BEGIN(section, help)

@@ -36,7 +36,7 @@ enum setting_type {
     SETTING_CHOICE, /* all of choice.def */
 };
 
-enum setting_flag { SETTING_FIXED = 1, SETTING_NONE = 2, SETTING_LATER = 4 };
+enum setting_flag { SETTING_FIXED = 1, SETTING_NONE = 2 };
 
 /* A key. */
 struct setting {

@@ -803,30 +803,6 @@ test_directory_equal(void **state)
 }
 
 static void
-test_without_effect(void **state)
-{
-    char should[4096] = "", is[4096];
-    struct settings *st = load_good(BASE);
-    size_t n = 0;
-
-    (void)state;
-    assert_false(settings_list_without_effect(st, is, sizeof(is)));
-    assert_string_equal(is, "");
-    for (size_t i = 0; i < settings_table_n; i++) {
-        const struct setting *s = &settings_table[i];
-        if (settings_instances(st, s->section) == 0)
-            assert_non_null(settings_add_instance(st, s->section, strdup("x")));
-        *setting_line(s, settings_section_at(st, s->section, 0)) = 1;
-        if ((s->flags & SETTING_LATER) != 0)
-            n += (size_t)snprintf(should + n, sizeof(should) - n, "%s%s.%s", n > 0 ? ", " : "",
-                                  settings_sections[s->section].name, s->key);
-    }
-    assert_int_equal(settings_list_without_effect(st, is, sizeof(is)), n > 0);
-    assert_string_equal(is, should);
-    settings_unref(st);
-}
-
-static void
 test_references(void **state)
 {
     struct settings *st = load_good(BASE);
@@ -871,7 +847,6 @@ main(void)
         cmocka_unit_test(test_remote_domains),
         cmocka_unit_test(test_keep_fixed),
         cmocka_unit_test(test_directory_equal),
-        cmocka_unit_test(test_without_effect),
         cmocka_unit_test(test_references),
         cmocka_unit_test(test_facilities),
     };
