@@ -11,6 +11,9 @@
 
 #include "base/clock.h"
 
+/* One message of a server's, an entry at most; libldap alone would make room for 4 GiB. */
+#define MESSAGE_MAX ((ber_len_t)32 << 20)
+
 int
 dir_link_error(LDAP *ld, int code, struct err *e, const char *action)
 {
@@ -32,10 +35,12 @@ socket_added(LDAP *ld, Sockbuf *sb, LDAPURLDesc *server, struct sockaddr *addres
              struct ldap_conncb *ctx)
 {
     ber_socket_t fd = -1;
+    ber_len_t most = MESSAGE_MAX;
 
     (void)ld;
     (void)server;
     (void)address;
+    (void)ber_sockbuf_ctrl(sb, LBER_SB_OPT_SET_MAX_INCOMING, &most);
     if (ber_sockbuf_ctrl(sb, LBER_SB_OPT_GET_FD, &fd) == 1 && fd >= 0)
         dir_guard_watch(ctx->lc_arg, fd);
     return 0;

@@ -70,6 +70,7 @@ take_root(struct sync_look *k, LDAPMessage *entry, void *arg)
     k->has_sync = has_value(k, entry, "supportedControl", LDAP_CONTROL_SYNC);
     free(k->context);
     k->context = find_context(k, entry);
+    free(root->service);
     root->service = sync_value(k, entry, "dsServiceName");
     free(usn);
     free(host);
