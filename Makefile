@@ -22,7 +22,7 @@ PACKAGES = tests/packages/install
 run:
 	$(PACKAGES) build test run
 	cmake --preset release
-	cmake --build --preset release -j $(JOBS) --target postern
+	cmake --build --preset release -j $(JOBS) --target postern posternctl
 	tests/demo/run build/release/postern
 
 test:
