@@ -73,5 +73,8 @@ struct span smtp_reply_reader_text(const struct smtp_reply_reader *reader);
  * RESOLVER.ADR.RecipientNotFound, look like host names and stay.  Blanks, brackets and punctuation
  * left alone go too.  Where no word is left, the text says what the code's class means. */
 void smtp_reply_clean(struct smtp_reply *r);
+/* The downstream's refusal R as the client may hear it: its 421 as 451 (the client's connection
+ * goes on), cleaned, with an enhanced code; an answer out of turn, below 400, as 451 4.4.1. */
+struct smtp_reply smtp_reply_passed_on(const struct smtp_reply *r);
 
 #endif

@@ -1,8 +1,10 @@
+#include "proxy/smtp/reply.h"
+
+#include <stdio.h>
 #include <string.h>
 
 #include "base/netaddr.h"
 #include "proxy/smtp/ascii.h"
-#include "proxy/smtp/reply.h"
 
 /* smtp_reply_clean: a line of text is read word by word, a word being a run of octets that can
  * stand in a name or an address; what is between words is copied, and tidied where a word went. */
@@ -279,4 +281,19 @@ smtp_reply_clean(struct smtp_reply *r)
 {
     while (clean_once(r))
         ;
+}
+
+struct smtp_reply
+smtp_reply_passed_on(const struct smtp_reply *r)
+{
+    struct smtp_reply out = *r;
+
+    if (out.code == 421)
+        out.code = 451;
+    if (out.code < 400)
+        out = smtp_reply_make(SMTP_REPLY_NO_ANSWER, NULL);
+    if (out.enhanced[0] == '\0')
+        snprintf(out.enhanced, sizeof(out.enhanced), "%u.0.0", (unsigned)(out.code / 100));
+    smtp_reply_clean(&out);
+    return out;
 }

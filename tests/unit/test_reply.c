@@ -485,6 +485,35 @@ test_clean_lengths(void **state)
         }
 }
 
+/* What of a refusal reaches the client: never a 421, which would end its session, and never less
+ * than 400. */
+static void
+test_passed_on(void **state)
+{
+    static const struct {
+        struct smtp_reply said;
+        uint16_t code;
+        const char *enhanced, *text;
+    } rows[] = {
+        {{550, "5.1.1", "ex1.example.com: unknown"}, 550, "5.1.1", "unknown"},
+        {{421, "4.3.2", "Service not active"}, 451, "4.3.2", "Service not active"},
+        {{421, "", "bye"}, 451, "4.0.0", "bye"},
+        {{550, "", "no"}, 550, "5.0.0", "no"},
+        {{354, "", "go on"}, 451, "4.4.1", NULL},
+        {{250, "2.1.0", "Ok"}, 451, "4.4.1", NULL},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct smtp_reply r = smtp_reply_passed_on(&rows[i].said);
+
+        assert_int_equal(r.code, rows[i].code);
+        assert_string_equal(r.enhanced, rows[i].enhanced);
+        if (rows[i].text != NULL)
+            assert_string_equal(r.text, rows[i].text);
+    }
+}
+
 int
 main(void)
 {
@@ -493,7 +522,7 @@ main(void)
         cmocka_unit_test(test_format_cuts),   cmocka_unit_test(test_write),
         cmocka_unit_test(test_read),          cmocka_unit_test(test_read_next),
         cmocka_unit_test(test_read_limits),   cmocka_unit_test(test_clean),
-        cmocka_unit_test(test_clean_lengths),
+        cmocka_unit_test(test_clean_lengths), cmocka_unit_test(test_passed_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
