@@ -157,6 +157,17 @@ is_host_port(const char *text, uint16_t default_port)
 }
 
 static bool
+is_address_port(const char *text, uint16_t default_port)
+{
+    char host[256];
+    uint16_t port;
+    struct netaddr address;
+
+    return value_host_port(span_str(text), default_port, host, sizeof(host), &port) == NULL &&
+           netaddr_parse(span_str(host), &address);
+}
+
+static bool
 is_log_target(const char *t)
 {
     if (strncmp(t, "unix:", 5) == 0)
@@ -464,8 +475,9 @@ check_dns(struct faults *f, const struct settings *st)
     }
     if (s->self.n > 0 && s->null_sender.n == 0)
         WARN(f, s, self, "no effect without null_sender");
-    if (st->dns.nameserver != NULL && !is_host_port(st->dns.nameserver, 53))
-        FAULT(f, &st->dns, nameserver, "%s is not HOST:PORT", st->dns.nameserver);
+    if (st->dns.nameserver != NULL && !is_address_port(st->dns.nameserver, 53))
+        FAULT(f, &st->dns, nameserver, "%s is not an IP address, with or without a port",
+              st->dns.nameserver);
 }
 
 void

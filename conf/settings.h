@@ -41,10 +41,11 @@ struct listen_list {
     size_t n;
 };
 
-/* A DNS block list, and which answers are taken from it: each octet within its bounds. */
+/* A DNS block list, and which answers are taken from it: for each octet of theirs a bit for each
+ * value that it may have. */
 struct zone_entry {
     char *name; /* without a dot at the end */
-    uint8_t low[4], high[4];
+    uint64_t taken[4][4];
 };
 
 struct zone_list {

@@ -339,73 +339,86 @@ value_listen(const char *text, struct listen_list *l)
 /* RFC 5782 2.4: an IPv6 address in nibbles, of 64 octets, stands before the name of a zone. */
 #define ZONE_MAX (253 - 64)
 
-static bool
-parse_octet(struct span s, uint8_t *octet)
+static void
+take_values(uint64_t set[4], unsigned low, unsigned high)
 {
-    uint64_t value;
+    for (unsigned value = low; value <= high; value++)
+        set[value / 64] |= (uint64_t)1 << value % 64;
+}
 
-    if (!span_u64(s, 255, &value))
+/* N or, within brackets, N..M. */
+static bool
+parse_range(struct span text, bool is_bracketed, uint64_t set[4])
+{
+    const char *dots = is_bracketed && text.n > 0 ? memchr(text.p, '.', text.n) : NULL;
+    size_t n = dots != NULL ? (size_t)(dots - text.p) : text.n;
+    uint64_t low, high;
+
+    if (!span_u64(span_of(text.p, n), 255, &low))
         return false;
-    *octet = (uint8_t)value;
+    high = low;
+    if (dots != NULL && (n + 1 == text.n || dots[1] != '.' ||
+                         !span_u64(span_of(dots + 2, text.n - n - 2), 255, &high) || low > high))
+        return false;
+    take_values(set, (unsigned)low, (unsigned)high);
     return true;
 }
 
-/* N or [N..M]; takes it off *REST. */
+/* N or [N;N..M;...]; takes it off *REST. */
 static bool
-parse_octets(struct span *rest, uint8_t *low, uint8_t *high)
+parse_octet(struct span *rest, uint64_t set[4])
 {
+    bool is_bracketed = rest->n > 0 && rest->p[0] == '[';
+    struct span items, item;
     size_t n = 0;
 
-    if (rest->n > 0 && rest->p[0] == '[') {
-        const char *end = memchr(rest->p, ']', rest->n);
-        const char *dots = end != NULL ? memchr(rest->p, '.', (size_t)(end - rest->p)) : NULL;
-        if (dots == NULL || dots[1] != '.')
-            return false;
-        n = (size_t)(end - rest->p) + 1;
-        if (!parse_octet(span_of(rest->p + 1, (size_t)(dots - rest->p) - 1), low) ||
-            !parse_octet(span_of(dots + 2, (size_t)(end - dots) - 2), high) || *low > *high)
-            return false;
-    } else {
-        while (n < rest->n && rest->p[n] != '.')
-            n++;
-        if (!parse_octet(span_of(rest->p, n), low))
-            return false;
-        *high = *low;
-    }
+    while (n < rest->n && rest->p[n] != (is_bracketed ? ']' : '.'))
+        n++;
+    items = span_of(rest->p + is_bracketed, n - is_bracketed);
+    if (is_bracketed && n++ == rest->n)
+        return false;
     *rest = span_of(rest->p + n, rest->n - n);
+    while (span_next(&items, is_bracketed ? ';' : '.', &item))
+        if (!parse_range(item, is_bracketed, set))
+            return false;
     return true;
 }
 
 static bool
 parse_answers(struct span text, struct zone_entry *zone)
 {
+    uint64_t loopback[4] = {0};
+
     for (int i = 0; i < 4; i++) {
         if (i > 0) {
             if (text.n == 0 || text.p[0] != '.')
                 return false;
             text = span_of(text.p + 1, text.n - 1);
         }
-        if (!parse_octets(&text, &zone->low[i], &zone->high[i]))
+        if (!parse_octet(&text, zone->taken[i]))
             return false;
     }
-    return text.n == 0 && zone->low[0] == 127 && zone->high[0] == 127;
+    take_values(loopback, 127, 127);
+    return text.n == 0 && memcmp(zone->taken[0], loopback, sizeof loopback) == 0;
 }
 
 static const char *
 parse_zone(struct span item, void *slot)
 {
+    static const char every_answer[] = "127.[0..255].[0..255].[0..255]";
     struct zone_entry *zone = slot;
     const char *equals = memchr(item.p, '=', item.n);
     struct span name = equals != NULL ? span_of(item.p, (size_t)(equals - item.p)) : item;
 
-    *zone = (struct zone_entry){.low = {127, 0, 0, 0}, .high = {127, 255, 255, 255}};
+    *zone = (struct zone_entry){.name = NULL};
     if (name.n > 0 && name.p[name.n - 1] == '.')
         name.n--;
     if (!value_is_domain(name) || name.n > ZONE_MAX)
         return "not the name of a zone";
-    if (equals != NULL &&
-        !parse_answers(span_of(equals + 1, item.n - (size_t)(equals - item.p) - 1), zone))
-        return "the answers to take are written 127.0.0.2 or 127.0.0.[2..11]";
+    if (!parse_answers(equals != NULL ? span_of(equals + 1, item.n - (size_t)(equals - item.p) - 1)
+                                      : span_str(every_answer),
+                       zone))
+        return "the answers to take are written 127.0.0.2, 127.0.0.[2..11] or 127.0.0.[2;4;6..8]";
     zone->name = span_dup(name);
     return zone->name != NULL ? NULL : out_of_memory;
 }

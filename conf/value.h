@@ -16,7 +16,7 @@ const char *value_list(const char *text, struct str_list *l);
 const char *value_networks(const char *text, struct network_list *l); /* CIDR, or an address */
 const char *value_hosts(const char *text, struct host_list *l);       /* HOST[:PORT] [weight=N] */
 const char *value_listen(const char *text, struct listen_list *l);    /* ADDRESS:PORT */
-const char *value_zones(const char *text, struct zone_list *l);       /* ZONE[=127.0.0.[2..11]] */
+const char *value_zones(const char *text, struct zone_list *l);       /* ZONE[=127.0.0.[2;4..8]] */
 /* HOST, HOST:PORT, [ADDRESS]:PORT; DEFAULT_PORT 0: a port must stand there.  HOST, of N octets,
  * gets it without brackets. */
 const char *value_host_port(struct span text, uint16_t default_port, char *host, size_t n,

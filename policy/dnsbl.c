@@ -33,8 +33,7 @@ add_entry(struct dnsbl_zone *zones, size_t *n, size_t capacity, const struct zon
     if (z->n_filters == DNSBL_FILTERS_MAX)
         return err_set(e, ERR_CONFIG, "%s is named more than %d times", z->name, DNSBL_FILTERS_MAX);
     struct dnsbl_filter *f = &z->filters[z->n_filters++];
-    memcpy(f->low, entry->low, sizeof f->low);
-    memcpy(f->high, entry->high, sizeof f->high);
+    memcpy(f->taken, entry->taken, sizeof f->taken);
     f->lists = list;
     z->lists |= list;
     return 0;
@@ -71,7 +70,7 @@ static bool
 is_let_through(const struct dnsbl_filter *f, const struct netaddr *a)
 {
     for (size_t i = 0; i < 4; i++)
-        if (a->octets[i] < f->low[i] || a->octets[i] > f->high[i])
+        if ((f->taken[i][a->octets[i] / 64] >> a->octets[i] % 64 & 1) == 0)
             return false;
     return true;
 }

@@ -15,7 +15,7 @@ enum dnsbl_lists { DNSBL_NULL_SENDER = 1, DNSBL_ANY_SENDER = 2 };
 
 /* Which answers of a zone are taken, and for what. */
 struct dnsbl_filter {
-    uint8_t low[4], high[4]; /* of each octet */
+    uint64_t taken[4][4]; /* zone_entry's */
     unsigned lists;
 };
 

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "conf/value.h"
 #include "policy/dnsbl.h"
 
 #define T DNSBL_FINDING_TROUBLE
@@ -14,27 +15,25 @@
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
-static char name_a[] = "Bl.Test", name_b[] = "ips.test", name_c[] = "bl.test";
+static struct settings st;
 
-/* bl.test: anything for the null sender; 127.0.0.[2..11] and 127.0.1.5 for any. */
-static struct zone_entry null_sender[] = {
-    {name_a, {0, 0, 0, 0}, {255, 255, 255, 255}},
-    {name_b, {127, 0, 0, 2}, {127, 0, 0, 2}},
-};
-static struct zone_entry any_sender[] = {
-    {name_c, {127, 0, 0, 2}, {127, 0, 0, 11}},
-    {name_c, {127, 0, 1, 5}, {127, 0, 1, 5}},
-};
-
-static struct settings
-settings(void)
+/* bl.test: anything for the null sender; 127.0.0.2, 4 to 11 and 127.0.1.5 for any. */
+static int
+set_up(void **state)
 {
-    struct settings st;
+    (void)state;
+    assert_null(value_zones("Bl.Test, ips.test=127.0.0.2", &st.dnsbl.null_sender));
+    assert_null(value_zones("bl.test=127.0.0.[2;4..11], bl.test=127.0.1.5", &st.dnsbl.any_sender));
+    return 0;
+}
 
-    memset(&st, 0, sizeof st);
-    st.dnsbl.null_sender = (struct zone_list){null_sender, COUNT(null_sender)};
-    st.dnsbl.any_sender = (struct zone_list){any_sender, COUNT(any_sender)};
-    return st;
+static int
+tear_down(void **state)
+{
+    (void)state;
+    zone_list_clear(&st.dnsbl.null_sender);
+    zone_list_clear(&st.dnsbl.any_sender);
+    return 0;
 }
 
 static struct dns_answer answer;
@@ -54,7 +53,6 @@ set_answer(const char *text)
 static void
 test_zones(void **state)
 {
-    struct settings st = settings();
     struct dnsbl_zone zones[2];
     struct err e;
     char long_name[200];
@@ -73,12 +71,12 @@ test_zones(void **state)
     for (size_t i = 50; i < 189; i += 50)
         long_name[i] = '.';
     long_name[189] = '\0';
-    struct zone_entry entry = {long_name, {0, 0, 0, 0}, {255, 255, 255, 255}};
-    st.dnsbl.null_sender = (struct zone_list){&entry, 1};
-    assert_int_equal(dnsbl_zones_of(&st, zones, 2, &e), 2);
+    struct zone_entry entry = {.name = long_name};
+    struct settings other = {.dnsbl.null_sender = {&entry, 1}};
+    assert_int_equal(dnsbl_zones_of(&other, zones, 2, &e), 1);
     long_name[189] = 'a';
     long_name[190] = '\0';
-    assert_int_equal(dnsbl_zones_of(&st, zones, 2, &e), -1);
+    assert_int_equal(dnsbl_zones_of(&other, zones, 2, &e), -1);
 }
 
 static void
@@ -91,6 +89,8 @@ test_listing(void **state)
     } cases[] = {
         {"", 0, 0},
         {"127.0.0.2", N | A, N},
+        {"127.0.0.3", N, 0},
+        {"127.0.0.4", N | A, 0},
         {"127.0.0.11", N | A, 0},
         {"127.0.0.12", N, 0},
         {"127.0.1.5", N | A, 0},
@@ -106,10 +106,9 @@ test_listing(void **state)
         {"10.0.0.2", 0, 0},
         {"::7f00:2", 0, 0},
         /* any of several */
-        {"127.0.0.1 192.0.2.1 127.0.0.12 127.0.0.3", N | A, 0},
+        {"127.0.0.1 192.0.2.1 127.0.0.12 127.0.0.5", N | A, 0},
         {"127.255.255.252 127.0.0.2", N | A, N},
     };
-    struct settings st = settings();
     struct dnsbl_zone zones[2];
     struct err e;
     (void)state;
@@ -196,5 +195,5 @@ main(void)
         cmocka_unit_test(test_points),
         cmocka_unit_test(test_findings),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "conf/value.h"
 #include "policy/resolver.h"
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
@@ -148,15 +149,6 @@ static struct fixture {
     struct event *arrival;
 } f;
 
-static char bl_name[] = "bl.test", everybody_name[] = "everybody.test",
-            nobody_name[] = "nobody.test", late_name[] = "late.test";
-static struct zone_entry null_sender[] = {
-    {bl_name, {0, 0, 0, 0}, {255, 255, 255, 255}},
-    {everybody_name, {0, 0, 0, 0}, {255, 255, 255, 255}},
-    {nobody_name, {0, 0, 0, 0}, {255, 255, 255, 255}},
-};
-static struct zone_entry any_sender[] = {{bl_name, {127, 0, 0, 2}, {127, 0, 0, 4}}};
-static struct zone_entry late[] = {{late_name, {0, 0, 0, 0}, {255, 255, 255, 255}}};
 static struct network self_network = {{4, {192, 0, 2, 1}}, 32};
 
 static void
@@ -201,6 +193,8 @@ teardown(void **state)
     event_free(f.server.event);
     close(f.server.fd);
     event_base_free(f.base);
+    zone_list_clear(&f.st.dnsbl.null_sender);
+    zone_list_clear(&f.st.dnsbl.any_sender);
     return 0;
 }
 
@@ -387,12 +381,14 @@ test_cancel(void **state)
 }
 
 static void
-set_zones(struct zone_entry *null_zones, size_t n_null, struct zone_entry *any, size_t n_any)
+set_zones(const char *null_sender, const char *any_sender)
 {
     struct err e = {0};
 
-    f.st.dnsbl.null_sender = (struct zone_list){null_zones, n_null};
-    f.st.dnsbl.any_sender = (struct zone_list){any, n_any};
+    zone_list_clear(&f.st.dnsbl.null_sender);
+    zone_list_clear(&f.st.dnsbl.any_sender);
+    assert_null(value_zones(null_sender, &f.st.dnsbl.null_sender));
+    assert_null(value_zones(any_sender, &f.st.dnsbl.any_sender));
     assert_int_equal(resolver_reload(f.resolver, &f.st, &e), 0);
 }
 
@@ -403,7 +399,7 @@ test_dnsbl(void **state)
     bool is_up;
     (void)state;
 
-    set_zones(null_sender, COUNT(null_sender), any_sender, COUNT(any_sender));
+    set_zones("bl.test, everybody.test, nobody.test", "bl.test=127.0.0.[2..4]");
     /* Asked at once, it waits for the zones' tests. */
     assert_string_equal(dnsbl("192.0.2.1", N), "bl.test");
     assert_string_equal(dnsbl("192.0.2.1", A), "bl.test");
@@ -428,9 +424,9 @@ test_dnsbl(void **state)
     assert_null(resolver_zone(f.resolver, 3, &is_up));
 
     /* Zones that fail their tests list nobody. */
-    set_zones(null_sender + 1, 2, NULL, 0);
+    set_zones("everybody.test, nobody.test", "");
     assert_string_equal(dnsbl("192.0.2.1", N | A), "");
-    set_zones(NULL, 0, NULL, 0);
+    set_zones("", "");
     assert_string_equal(dnsbl("192.0.2.1", N | A), "");
 }
 
@@ -441,7 +437,7 @@ test_dnsbl_deadline(void **state)
     (void)state;
 
     f.st.dns.timeout = 150;
-    set_zones(late, 1, NULL, 0);
+    set_zones("late.test", "");
     assert_string_equal(dnsbl("192.0.2.9", DNSBL_NULL_SENDER), "");
     assert_string_equal(dnsbl("192.0.2.1", DNSBL_NULL_SENDER), "");
     while (event_base_loop(f.base, EVLOOP_NONBLOCK) == 0 && asked == 0)
@@ -464,7 +460,7 @@ test_warnings(void **state)
     fflush(stderr);
     dup2(fileno(file), STDERR_FILENO);
     f.st.dnsbl.self = (struct network_list){&self_network, 1};
-    set_zones(null_sender, COUNT(null_sender), NULL, 0);
+    set_zones("bl.test, everybody.test, nobody.test", "");
     assert_string_equal(dnsbl("192.0.2.1", DNSBL_NULL_SENDER), "bl.test");
     assert_string_equal(dnsbl("192.0.2.77", DNSBL_NULL_SENDER), "");
     fflush(stderr);
@@ -484,7 +480,7 @@ static void
 test_bad_settings(void **state)
 {
     static char bad_server[] = "not an address", bad_zone[] = "bad..zone";
-    struct zone_entry entry = {bad_zone, {0, 0, 0, 0}, {255, 255, 255, 255}};
+    struct zone_entry entry = {.name = bad_zone};
     struct err e = {0};
     (void)state;
 
@@ -495,6 +491,7 @@ test_bad_settings(void **state)
     f.st.dns.nameserver = f.server.address;
     f.st.dnsbl.any_sender = (struct zone_list){&entry, 1};
     assert_int_equal(resolver_reload(f.resolver, &f.st, &e), -1);
+    f.st.dnsbl.any_sender = (struct zone_list){NULL, 0};
     /* All stays as it was. */
     assert_int_equal(spf("192.0.2.1", "h.test", "x@a.test"), SPF_PASS);
 }

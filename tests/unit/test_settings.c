@@ -369,11 +369,15 @@ test_faults(void **state)
          "123456789/123456789/123456789/1234567\n",
          "f:11: socket: its path is too long for a socket\n"},
         {"[http]\nlisten = somewhere\n", "f:11: listen = somewhere: no port\n"},
-        {"[dns]\nnameserver = 1.2.3.4:x\n", "f:11: nameserver: 1.2.3.4:x is not HOST:PORT\n"},
+        {"[dns]\nnameserver = 1.2.3.4:x\n",
+         "f:11: nameserver: 1.2.3.4:x is not an IP address, with or without a port\n"},
+        {"[dns]\nnameserver = ns.example.com:53\n",
+         "f:11: nameserver: ns.example.com:53 is not an IP address, with or without a port\n"},
         {"[dns]\ntimeout = 5\n",
          "f:11: timeout = 5: not a duration such as 500ms, 30s, 10m, 1h or 7d\n"},
-        {"[dnsbl]\nany_sender = a.example=1\n", "f:11: any_sender = a.example=1: the answers to "
-                                                "take are written 127.0.0.2 or 127.0.0.[2..11]\n"},
+        {"[dnsbl]\nany_sender = a.example=1\n",
+         "f:11: any_sender = a.example=1: the answers to take are written 127.0.0.2, "
+         "127.0.0.[2..11] or 127.0.0.[2;4;6..8]\n"},
         {"this is no line\n", "f:10: neither [section] nor key = value\n"},
         {"[log\n", "f:10: a section is written [NAME]\n"},
     };

@@ -382,23 +382,57 @@ test_listen(void **state)
     }
 }
 
+/* The values of a set, as the ranges they make. */
+static void
+write_octets(char out[64], const uint64_t set[4])
+{
+    int low = -1;
+
+    out[0] = '\0';
+    for (int value = 0; value <= 256; value++) {
+        bool is_in = value < 256 && (set[value / 64] >> value % 64 & 1) != 0;
+        size_t n = strlen(out);
+        if (is_in && low < 0)
+            low = value;
+        if (is_in || low < 0)
+            continue;
+        snprintf(out + n, 64 - n, value - 1 > low ? "%s%d-%d" : "%s%d", n > 0 ? "+" : "", low,
+                 value - 1);
+        low = -1;
+    }
+}
+
 static void
 test_zones(void **state)
 {
     static const struct list_case cases[] = {
         {"", ""},
-        {"ips.backscatterer.org", "ips.backscatterer.org 127.0.0.0-127.255.255.255"},
-        {"a.example.", "a.example 127.0.0.0-127.255.255.255"},
-        {"a.example=127.0.0.2", "a.example 127.0.0.2-127.0.0.2"},
+        {"ips.backscatterer.org", "ips.backscatterer.org 127.0-255.0-255.0-255"},
+        {"a.example.", "a.example 127.0-255.0-255.0-255"},
+        {"a.example=127.0.0.2", "a.example 127.0.0.2"},
         {"a.example=127.0.0.[2..11], b.example",
-         "a.example 127.0.0.2-127.0.0.11|b.example 127.0.0.0-127.255.255.255"},
-        {"a.example=127.[0..255].[1..1].255", "a.example 127.0.1.255-127.255.1.255"},
+         "a.example 127.0.0.2-11|b.example 127.0-255.0-255.0-255"},
+        {"a.example=127.[0..255].[1..1].255", "a.example 127.0-255.1.255"},
+        {"a.example=127.0.0.[2;4;6..8]", "a.example 127.0.0.2+4+6-8"},
+        {"a.example=127.0.[1;0].[250..255;9;9;63..65]", "a.example 127.0.0-1.9+63-65+250-255"},
+        {"a.example=[127].0.0.[0]", "a.example 127.0.0.0"},
         {"a.example=", NULL},
         {"=127.0.0.2", NULL},
         {".", NULL},
         {"a b", NULL},
         {"a.example=128.0.0.2", NULL},
         {"a.example=[126..127].0.0.2", NULL},
+        {"a.example=[127;9].0.0.2", NULL},
+        {"a.example=127.0.0.[2;]", NULL},
+        {"a.example=127.0.0.[;2]", NULL},
+        {"a.example=127.0.0.[2;;4]", NULL},
+        {"a.example=127.0.0.[2;4..]", NULL},
+        {"a.example=127.0.0.[2;4..3]", NULL},
+        {"a.example=127.0.0.[2;256]", NULL},
+        {"a.example=127.0.0.[2 ;4]", NULL},
+        {"a.example=127.0.0.[2..4..6]", NULL},
+        {"a.example=127.0.0.2;4", NULL},
+        {"a.example=127.0.0.2..4", NULL},
         {"a.example=127.0.0", NULL},
         {"a.example=127.0.0.", NULL},
         {"a.example=127.0.0.2.", NULL},
@@ -421,9 +455,10 @@ test_zones(void **state)
         char is[1024] = "";
         const char *wrong = value_zones(cases[i].text, &l);
         for (size_t k = 0; k < l.n; k++) {
-            const struct zone_entry *z = &l.v[k];
-            add(is, "%s %u.%u.%u.%u-%u.%u.%u.%u", z->name, z->low[0], z->low[1], z->low[2],
-                z->low[3], z->high[0], z->high[1], z->high[2], z->high[3]);
+            char taken[4][64];
+            for (int octet = 0; octet < 4; octet++)
+                write_octets(taken[octet], l.v[k].taken[octet]);
+            add(is, "%s %s.%s.%s.%s", l.v[k].name, taken[0], taken[1], taken[2], taken[3]);
         }
         compare(&cases[i], wrong, is);
         zone_list_clear(&l);
