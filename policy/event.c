@@ -2,9 +2,10 @@
 
 #include "policy/event.h"
 
+#include <stdio.h>
 #include <time.h>
 
-#include "base/log.h"
+#include "policy/status_code.h"
 
 static void
 log_network(struct log_line *l, const struct network *network)
@@ -68,4 +69,21 @@ event_block(bool is_block, const struct network *network, int64_t until_s, const
     log_str(&l, "by", by);
     log_special(&l, is_null, is_monitor);
     log_end(&l);
+}
+
+void
+event_status(struct log_line *l, const char *status, const char *reply)
+{
+    char text[1024];
+    const struct status_code *code = NULL;
+
+    log_str(l, "status", status);
+    log_str(l, "reply", reply);
+    if (l->level > LOG_LEVEL_NOTICE || !log_wants(l->level))
+        return;
+    /* The code first: it counts before any other that the reply's text may hold. */
+    (void)snprintf(text, sizeof text, "%s %s", status, reply);
+    code = status_code_find(span_str(text));
+    if (code != NULL)
+        log_str(l, "cause", code->cause);
 }

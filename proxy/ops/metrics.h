@@ -52,7 +52,7 @@ void metrics_connection(struct metrics *m);
 void metrics_refused(struct metrics *m, enum metrics_refusal reason);
 /* A TLS handshake was completed; VERSION is SSL_version's. */
 void metrics_tls(struct metrics *m, enum metrics_leg leg, int version);
-/* One RCPT was answered. */
+/* One RCPT was answered, or a MAIL refused. */
 void metrics_recipient(struct metrics *m, enum metrics_verdict verdict, enum policy_reason reason);
 /* The client was answered to the end of its data; SIZE in octets counts for a delivered one. */
 void metrics_message(struct metrics *m, enum metrics_status status, uint64_t size);

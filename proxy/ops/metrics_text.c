@@ -117,7 +117,9 @@ is_expected(enum metrics_verdict verdict, enum policy_reason reason)
     case METRICS_VERDICT_REJECT:
         return policy_reason_class(reason) == POLICY_CLASS_REJECT;
     case METRICS_VERDICT_DEFER:
-        return policy_reason_class(reason) == POLICY_CLASS_DEFER;
+        /* Their reply may be a 4xx. */
+        return policy_reason_class(reason) == POLICY_CLASS_DEFER ||
+               reason == POLICY_REASON_HARVEST || reason == POLICY_REASON_DOWNSTREAM;
     case METRICS_VERDICT_WOULD_REJECT:
         return is_monitored[reason];
     case METRICS_VERDICT_COUNT:

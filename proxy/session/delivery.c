@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "policy/event.h"
 #include "proxy/ops/metrics.h"
 #include "proxy/session/inquest.h"
 #include "proxy/session/session_private.h"
@@ -128,8 +129,7 @@ note_drift(const struct delivery *d, const struct message_recipient *r,
     log_begin(&l, LOG_LEVEL_NOTICE, "drift");
     log_path(&l, "to", span_str(r->address));
     log_str(&l, "downstream", d->downstream);
-    log_str(&l, "status", reply->enhanced);
-    log_str(&l, "reply", reply->text);
+    event_status(&l, reply->enhanced, reply->text);
     log_end(&l);
 }
 

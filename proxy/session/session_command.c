@@ -142,6 +142,18 @@ reply_of(enum smtp_syntax syntax)
     return SMTP_REPLY_ARGUMENT;
 }
 
+/* A refusal at MAIL is counted as if it were a recipient's, so that it is in the same sums. */
+static void
+count_refusal(struct session *s, enum policy_reason reason, enum smtp_reply_id reply)
+{
+    struct metrics *m = s->w->srv->metrics;
+
+    metrics_recipient(
+        m, smtp_reply_code(reply) / 100 == 5 ? METRICS_VERDICT_REJECT : METRICS_VERDICT_DEFER,
+        reason);
+    metrics_code(m, status_code_find(span_str(smtp_reply_enhanced(reply))));
+}
+
 /* The client's standing may have changed since the greeting.  False: it was answered. */
 static bool
 check_standing(struct session *s)
@@ -152,9 +164,11 @@ check_standing(struct session *s)
     case POLICY_STANDING_OK:
         return true;
     case POLICY_STANDING_LISTED:
+        count_refusal(s, POLICY_REASON_BLOCKED_CLIENT, SMTP_REPLY_CLIENT_BLOCKED);
         session_reply_close(s, SMTP_REPLY_CLIENT_BLOCKED, hostname, "blocked");
         return false;
     case POLICY_STANDING_BLOCKED:
+        count_refusal(s, POLICY_REASON_HARVEST, SMTP_REPLY_HARVEST_CLOSE);
         session_reply_close(s, SMTP_REPLY_HARVEST_CLOSE, hostname, "harvest-block");
         return false;
     }
@@ -173,6 +187,7 @@ refuse_sender(struct session *s, const struct smtp_path *path, enum policy_reaso
                                 .reason = reason};
 
     session_log_verdict(s, &v);
+    count_refusal(s, reason, reply);
     session_reply(s, reply, path->text);
 }
 
@@ -219,7 +234,7 @@ on_mail(struct session *s, struct span argument)
         return;
     }
     if (mail.has_size && mail.size > session_size_limit(s)) {
-        session_reply(s, SMTP_REPLY_MESSAGE_SIZE, NULL);
+        refuse_sender(s, &mail.path, POLICY_REASON_SIZE, SMTP_REPLY_MESSAGE_SIZE);
         return;
     }
     if (!hosts_any_up(s->w->srv->hosts)) {

@@ -167,7 +167,7 @@ refuse_candidate(struct session *s, struct session_candidate *c, uint32_t delay_
     } else if (!c->is_downstream_answer && !c->is_refused_syntax) {
         reply = smtp_reply_make(recipient_reply(c->decision.reason), c->path.text);
     }
-    bool is_reject = reply.code / 100 == 5 || closes != NULL;
+    bool is_reject = reply.code / 100 == 5;
     s->rcpt_bad++;
     log_candidate(s, c, is_reject ? "reject" : "defer", reply.enhanced, delay_ms);
     metrics_recipient(s->w->srv->metrics,

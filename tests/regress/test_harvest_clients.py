@@ -236,6 +236,8 @@ def test_reject_lasts_for_the_session(guard):
 def test_disconnect_lasts_for_the_session(guard):
     mx = guard(action="disconnect", threshold=3)
     assert harvest(session(mx), 3) == [UNKNOWN] * 2 + [CLOSED]
+    event = mx.wait_log("rcpt", status="4.7.0")
+    assert (event["verdict"], event["reason"]) == ("defer", "harvest")  # it is a 4xx
     deliver(mx, HOST, "anna")
     assert mx.wait_log("harvest")["until"] == "session"
     assert not mx.events("block")
@@ -253,8 +255,10 @@ def test_block_in_place_of_the_greeting_and_at_the_next_mail(guard):
         assert conn.command("NOOP").status == "250 2.0.0"
         assert conn.command("MAIL FROM:<a@example.org>").status == CLOSED
         conn.ended()
-    refused = mx.metrics()
-    assert sum(n for name, n in refused.items() if name.startswith("postern_connections_refused_total")) == 1
+    counts = mx.metrics()
+    assert sum(n for name, n in counts.items() if name.startswith("postern_connections_refused_total")) == 1
+    # The recipient that brought it about, and MAIL twice.
+    assert counts['postern_recipients_total{verdict="defer",reason="harvest"}'] == 3
 
 
 def seconds_until(event):

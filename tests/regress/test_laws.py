@@ -299,6 +299,7 @@ def test_law_4_fail_soft_when_the_downstream_is_gone(mx):
     assert mx.client().attempt(CONTENT, "anna@example.test").status == "451 4.4.1"
     event = mx.wait_log("rcpt", verdict="defer")
     assert (event["status"], event["reason"], event["from"]) == ("4.4.1", "route", "<sender@example.org>")
+    assert mx.metrics()['postern_recipients_total{verdict="defer",reason="route"}'] == 1
 
 
 # 5. Be small

@@ -71,6 +71,8 @@ def test_drift(mx, verb, answer, drifts):
     events = mx.events("drift")
     assert [(e["to"], e["downstream"], e["status"]) for e in events] == (
         [("<anna@example.test>", "exchange", answer.split()[1])] if drifts else [])
+    if drifts:  # and what that mostly means, as the last pair
+        assert list(events[0].items())[-1] == ("cause", mx.control("explain", answer)["cause"])
     assert mx.metrics()["postern_drift_total"] == drifts
 
 

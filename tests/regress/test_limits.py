@@ -73,8 +73,12 @@ def test_header_size(mx, size, status, shape):
 
 
 def test_message_size_at_mail(exchange, postern):
-    client = start(postern, exchange, max_message_size="100000").client()
+    mx = start(postern, exchange, max_message_size="100000")
+    client = mx.client()
     assert client.command("MAIL FROM:<a@example.org> SIZE=100001").status == "552 5.3.4"
+    event = mx.wait_log("rcpt")
+    assert (event["status"], event["verdict"], event["reason"]) == ("5.3.4", "reject", "size")
+    assert mx.metrics()['postern_recipients_total{verdict="reject",reason="size"}'] == 1
     client.ok("MAIL FROM:<a@example.org> SIZE=100000")
 
 

@@ -60,6 +60,7 @@ def test_blocked_senders(pair, sender, status):
         event = mx.wait_log("rcpt", client="192.0.2.1")
         assert (event["from"], event["verdict"], event["reason"]) == (f"<{sender}>", "reject", "blocked-sender")
         assert conn.command("RCPT TO:<anna@example.test>").status == "503 5.5.1"
+        assert mx.metrics()['postern_recipients_total{verdict="reject",reason="blocked-sender"}'] == 1
 
 
 def test_blocked_recipients(pair):

@@ -113,8 +113,8 @@ metrics_have_their_format(void **state)
     char *text = text_of(out);
     expect(text, "\npostern_recipients_total{verdict=\"reject\",reason=\"unknown\"} 3\n");
     expect(text, "\npostern_recipients_total{verdict=\"accept\",reason=\"ok\"} 0\n");
-    /* What does not go together is there once it came all the same. */
     expect(text, "\npostern_recipients_total{verdict=\"defer\",reason=\"downstream\"} 1\n");
+    expect(text, "\npostern_recipients_total{verdict=\"defer\",reason=\"harvest\"} 0\n");
     expect_not(text, "{verdict=\"defer\",reason=\"unknown\"}");
     expect(text, "\npostern_downstream_up{downstream=\"exchange\",host=\"ex1:25\"} 1\n");
     expect(text, "{downstream=\"exchange\",host=\"<b>&\\\"'\\\\\\n\"} 0\n");

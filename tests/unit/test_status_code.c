@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "policy/event.h"
 #include "policy/status_code.h"
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
@@ -135,14 +136,46 @@ test_class(void **state)
     assert_string_equal(status_code_class("3"), "");
 }
 
+/* A line that asks for attention says what its code mostly means; the others do not. */
+static void
+test_cause(void **state)
+{
+    static const struct {
+        enum log_level level;
+        const char *status, *reply, *code; /* whose cause; NULL: none */
+    } cases[] = {
+        {LOG_LEVEL_NOTICE, "5.1.1", "User unknown", "5.1.1"},
+        {LOG_LEVEL_WARNING, "5.1.1", "User unknown", "5.1.1"},
+        {LOG_LEVEL_ERROR, "5.1.10", "not found", "5.1.10"},
+        {LOG_LEVEL_NOTICE, "4.7.0", "Temporary server error. PRX5", "4.7.0 PRX"},
+        {LOG_LEVEL_NOTICE, "5.1.1", "relayed: 4.4.7 expired", "5.1.1"},
+        {LOG_LEVEL_NOTICE, "5.9.9", "", NULL},
+        {LOG_LEVEL_NOTICE, "", "no", NULL},
+        {LOG_LEVEL_INFO, "5.1.1", "User unknown", NULL},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        struct log_line is, wanted;
+        log_begin(&is, cases[i].level, "e");
+        event_status(&is, cases[i].status, cases[i].reply);
+        log_begin(&wanted, cases[i].level, "e");
+        log_str(&wanted, "status", cases[i].status);
+        log_str(&wanted, "reply", cases[i].reply);
+        if (cases[i].code != NULL)
+            log_str(&wanted, "cause", status_code_find(span_str(cases[i].code))->cause);
+        assert_int_equal(is.n, wanted.n);
+        assert_memory_equal(is.text, wanted.text, is.n);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_find),
-        cmocka_unit_test(test_codes_that_must_be_there),
-        cmocka_unit_test(test_table),
-        cmocka_unit_test(test_class),
+        cmocka_unit_test(test_find),  cmocka_unit_test(test_codes_that_must_be_there),
+        cmocka_unit_test(test_table), cmocka_unit_test(test_class),
+        cmocka_unit_test(test_cause),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
