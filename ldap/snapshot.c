@@ -177,6 +177,18 @@ load_parts(struct snapshot *s, MDB_txn *txn)
 }
 
 static int
+open_table(struct snapshot *s, MDB_txn *txn, size_t i)
+{
+    unsigned flags;
+    int rc = mdb_dbi_open(txn, tables[i].name, MDB_CREATE | tables[i].flags, &s->tables[i]);
+
+    if (rc == 0)
+        rc = mdb_dbi_flags(txn, s->tables[i], &flags);
+    /* They come from the file, and say how its rows are ordered. */
+    return rc == 0 && flags != tables[i].flags ? MDB_INCOMPATIBLE : rc;
+}
+
+static int
 open_tables(struct snapshot *s)
 {
     MDB_txn *txn;
@@ -184,8 +196,8 @@ open_tables(struct snapshot *s)
 
     if (rc != 0)
         return rc;
-    for (int i = 0; i < SNAPSHOT_TABLES && rc == 0; i++)
-        rc = mdb_dbi_open(txn, tables[i].name, MDB_CREATE | tables[i].flags, &s->tables[i]);
+    for (size_t i = 0; i < SNAPSHOT_TABLES && rc == 0; i++)
+        rc = open_table(s, txn, i);
     if (rc == 0)
         rc = check_key(s, txn);
     if (rc == 0)
@@ -291,6 +303,37 @@ check_parts(struct snapshot *s)
     return rc;
 }
 
+/* All that P has but its record. */
+static int
+empty(MDB_txn *txn, const struct snapshot_part *p)
+{
+    int rc = snapshot_drop(txn, p, SNAPSHOT_ADDRESSES);
+
+    if (rc == 0)
+        rc = snapshot_drop(txn, p, SNAPSHOT_OBJECTS);
+    if (rc == 0)
+        rc = snapshot_drop(txn, p, SNAPSHOT_TOMBSTONES);
+    return rc == 0 ? snapshot_drop_rules(txn, p) : rc;
+}
+
+/* Throw away all there is, which goes over every page as a write does, and leave it as it was. */
+static int
+try_writing(struct snapshot *s)
+{
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
+
+    if (rc != 0)
+        return rc;
+    for (const struct snapshot_part *p = s->parts; p && rc == 0; p = p->next) {
+        rc = empty(txn, p);
+        if (rc == 0)
+            rc = snapshot_put_record(txn, p, &p->record);
+    }
+    mdb_txn_abort(txn);
+    return rc;
+}
+
 static void
 on_assertion(MDB_env *env, const char *text)
 {
@@ -315,6 +358,8 @@ try_file(struct snapshot *s)
     if (rc == 0) {
         mdb_env_set_assert(s->env, on_assertion);
         rc = check_parts(s);
+        if (rc == 0)
+            rc = try_writing(s);
         mdb_env_close(s->env);
     }
     _exit(is_damage(rc) ? EXIT_FAILURE : EXIT_SUCCESS);
@@ -473,19 +518,6 @@ snapshot_drop_rules(MDB_txn *txn, const struct snapshot_part *p)
     }
     mdb_cursor_close(c);
     return rc == MDB_NOTFOUND ? 0 : rc;
-}
-
-/* All that P has but its record. */
-static int
-empty(MDB_txn *txn, const struct snapshot_part *p)
-{
-    int rc = snapshot_drop(txn, p, SNAPSHOT_ADDRESSES);
-
-    if (rc == 0)
-        rc = snapshot_drop(txn, p, SNAPSHOT_OBJECTS);
-    if (rc == 0)
-        rc = snapshot_drop(txn, p, SNAPSHOT_TOMBSTONES);
-    return rc == 0 ? snapshot_drop_rules(txn, p) : rc;
 }
 
 static struct snapshot_part *
