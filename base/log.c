@@ -78,13 +78,14 @@ bare_length(struct span value)
     return i;
 }
 
+/* BARE octets of VALUE need no quotes; do those behind? */
 static bool
-needs_quotes(struct span value)
+needs_quotes(struct span value, size_t bare)
 {
     const unsigned char *p = (const unsigned char *)value.p;
     size_t length;
 
-    for (size_t i = bare_length(value); i < value.n; i += length) {
+    for (size_t i = bare; i < value.n; i += length) {
         length = plain_length(p + i, value.n - i);
         if (length == 0 || p[i] == ' ' || p[i] == '=')
             return true;
@@ -99,12 +100,13 @@ put(struct log_line *l, const char *p, size_t n)
     l->n += n;
 }
 
-/* Write VALUE up to END of the text, whole characters only. */
+/* Write VALUE, of which BARE octets are written as they are, up to END of the text, whole
+ * characters only. */
 static void
-put_value(struct log_line *l, struct span value, size_t end)
+put_value(struct log_line *l, struct span value, size_t bare, size_t end)
 {
     const unsigned char *p = (const unsigned char *)value.p;
-    size_t i = bare_length(value);
+    size_t i = bare;
 
     if (l->n + i > end) {
         i = end - l->n;
@@ -131,31 +133,33 @@ put_value(struct log_line *l, struct span value, size_t end)
     }
 }
 
-/* " KEY=VALUE" with OPEN and CLOSE around the value, inside the quotes. */
+/* " KEY=VALUE"; IN_ANGLES puts the value between < and >, inside the quotes. */
 static void
-put_pair(struct log_line *l, const char *key, const char *open, struct span value,
-         const char *close)
+put_pair(struct log_line *l, const char *key, struct span value, bool in_angles)
 {
-    const char *quote = needs_quotes(value) ? "\"" : "";
-    size_t before = strlen(key) + 2 + strlen(quote) + strlen(open);
-    size_t behind = strlen(close) + strlen(quote);
-    size_t end;
+    size_t key_n = strlen(key), bare = bare_length(value), end;
+    bool has_quotes = needs_quotes(value, bare);
+    size_t around = (size_t)has_quotes + (size_t)in_angles; /* on each side */
 
     if (l->n == 0) /* a line of a level that is not wanted */
         return;
-    if (l->n + before + behind + 4 > sizeof l->text) {
+    if (l->n + key_n + 2 + 2 * around + 4 > sizeof l->text) {
         l->full = true;
         return;
     }
-    put(l, " ", 1);
-    put(l, key, strlen(key));
-    put(l, "=", 1);
-    put(l, quote, strlen(quote));
-    put(l, open, strlen(open));
-    end = sizeof l->text - behind;
-    put_value(l, value, end < l->n + VALUE_MAX ? end : l->n + VALUE_MAX);
-    put(l, close, strlen(close));
-    put(l, quote, strlen(quote));
+    l->text[l->n++] = ' ';
+    put(l, key, key_n);
+    l->text[l->n++] = '=';
+    if (has_quotes)
+        l->text[l->n++] = '"';
+    if (in_angles)
+        l->text[l->n++] = '<';
+    end = sizeof l->text - around;
+    put_value(l, value, bare, end < l->n + VALUE_MAX ? end : l->n + VALUE_MAX);
+    if (in_angles)
+        l->text[l->n++] = '>';
+    if (has_quotes)
+        l->text[l->n++] = '"';
 }
 
 void
@@ -166,26 +170,26 @@ log_begin(struct log_line *l, enum log_level level, const char *event)
     l->n = 0;
     if (log_wants(level)) {
         put(l, "event=", 6);
-        put_value(l, span_str(event), VALUE_MAX);
+        put(l, event, strlen(event));
     }
 }
 
 void
 log_str(struct log_line *l, const char *key, const char *value)
 {
-    put_pair(l, key, "", span_str(value), "");
+    put_pair(l, key, span_str(value), false);
 }
 
 void
 log_span(struct log_line *l, const char *key, struct span value)
 {
-    put_pair(l, key, "", value, "");
+    put_pair(l, key, value, false);
 }
 
 void
 log_path(struct log_line *l, const char *key, struct span address)
 {
-    put_pair(l, key, "<", address, ">");
+    put_pair(l, key, address, true);
 }
 
 /* Write VALUE in decimal so that it ends before END, with at least N digits; returns its start. */
@@ -207,7 +211,7 @@ log_int(struct log_line *l, const char *key, int64_t value)
 
     if (value < 0)
         *--start = '-';
-    put_pair(l, key, "", span_of(start, (size_t)(end - start)), "");
+    put_pair(l, key, span_of(start, (size_t)(end - start)), false);
 }
 
 void
@@ -219,7 +223,7 @@ log_seconds(struct log_line *l, const char *key, int64_t ms)
 
     *--start = '.';
     start = put_digits(start, value / 1000, 1);
-    put_pair(l, key, "", span_of(start, (size_t)(end - start)), "");
+    put_pair(l, key, span_of(start, (size_t)(end - start)), false);
 }
 
 void

@@ -3,24 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-char
-ascii_lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
-}
-
-struct span
-span_of(const char *p, size_t n)
-{
-    return (struct span){p, n};
-}
-
-struct span
-span_str(const char *s)
-{
-    return s ? span_of(s, strlen(s)) : span_of("", 0);
-}
-
 bool
 span_equal(struct span a, struct span b)
 {

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* A run of octets that somebody else owns; it need not end with NUL and may hold any octet.
  * Case is ASCII's, in every locale. */
@@ -12,8 +13,27 @@ struct span {
     size_t n;
 };
 
-struct span span_of(const char *p, size_t n);
-struct span span_str(const char *s); /* NULL is the empty span */
+/* These three are called for every few octets that come and go: in place, a constant's length is
+ * known when it is compiled. */
+static inline struct span
+span_of(const char *p, size_t n)
+{
+    return (struct span){p, n};
+}
+
+/* NULL is the empty span. */
+static inline struct span
+span_str(const char *s)
+{
+    return s ? span_of(s, strlen(s)) : span_of("", 0);
+}
+
+static inline char
+ascii_lower(char c)
+{
+    return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
 bool span_equal(struct span a, struct span b);
 bool span_equal_nocase(struct span a, struct span b);
 bool span_is(struct span s, const char *text);
@@ -31,6 +51,5 @@ bool span_copy(char *dst, size_t capacity, struct span s);
 char *span_dup(struct span s);
 /* Decimal digits only, nothing else, at most MAX. */
 bool span_u64(struct span s, uint64_t max, uint64_t *value);
-char ascii_lower(char c);
 
 #endif

@@ -267,6 +267,7 @@ ledger_open(struct ledger *l, const struct network *network, bool make, struct l
     *e = (struct ledger_entry){.network = *network,
                                .is_used = true,
                                .is_dirty = e->is_dirty,
+                               .shard = (uint8_t)(s - l->shards),
                                .dirty_next = e->dirty_next,
                                .share = {.is_unsent = e->share.is_unsent, .next = e->share.next},
                                .touched_s = now.s,
@@ -279,7 +280,7 @@ ledger_open(struct ledger *l, const struct network *network, bool make, struct l
 static struct shard *
 shard_of_entry(const struct ledger *l, const struct ledger_entry *e)
 {
-    return shard_of(l, hash_of(l, &e->network));
+    return &l->shards[e->shard];
 }
 
 void

@@ -50,7 +50,8 @@ struct ledger_share {
 
 struct ledger_entry {
     struct network network;
-    bool is_used, is_dirty;
+    bool is_used : 1, is_dirty : 1;
+    uint8_t shard;
     uint32_t next, dirty_next; /* slots, plus one */
     uint32_t touched_s;
     struct ledger_hold hold[2]; /* [1]: under the null sender only */

@@ -69,9 +69,12 @@ marks_add(struct marks *m, struct span recipient, int64_t memory_ms, int64_t now
 bool
 marks_has(struct marks *m, struct span recipient, int64_t now_ms)
 {
-    struct hash128 key = refused_key(m, recipient);
+    struct hash128 key;
     bool has;
 
+    if (!memo_was_used(m->table))
+        return false;
+    key = refused_key(m, recipient);
     memo_lock(m->table);
     has = memo_find(m->table, key, policy_seconds_of(now_ms)) != NULL;
     memo_unlock(m->table);
@@ -111,10 +114,13 @@ marks_halve(struct marks *m, struct span sender, const struct span *recipients, 
 uint32_t
 marks_limit(struct marks *m, struct span sender, struct span recipient, int64_t now_ms)
 {
-    struct hash128 key = halved_key(m, sender, recipient);
+    struct hash128 key;
     const struct memo *memo;
     uint32_t limit = UINT32_MAX;
 
+    if (!memo_was_used(m->table))
+        return limit;
+    key = halved_key(m, sender, recipient);
     memo_lock(m->table);
     memo = memo_find(m->table, key, policy_seconds_of(now_ms));
     if (memo != NULL)

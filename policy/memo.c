@@ -1,6 +1,7 @@
 #include "policy/memo.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,6 +16,7 @@ struct memo_table {
     size_t rows;     /* a power of two */
     uint32_t unsent; /* chain of places: place, plus one */
     bool is_dirty, is_shared;
+    _Atomic bool was_used;
 };
 
 struct memo_table *
@@ -95,6 +97,12 @@ place_of(struct memo_table *t, struct hash128 key)
     return NULL;
 }
 
+bool
+memo_was_used(const struct memo_table *t)
+{
+    return atomic_load_explicit(&t->was_used, memory_order_acquire);
+}
+
 struct memo *
 memo_find(struct memo_table *t, struct hash128 key, uint32_t now_s)
 {
@@ -135,6 +143,7 @@ memo_learn(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t 
     m->value = value;
     m->is_dirty = true;
     t->is_dirty = true;
+    atomic_store_explicit(&t->was_used, true, memory_order_release);
     return m;
 }
 

@@ -10,8 +10,8 @@
 
 /* A bounded table of facts that run out: what stands behind mark.c and delivered.c, and what
  * state.c saves of them.  A fact has one of eight places by its key; when all are taken, the one
- * that runs out first makes room.  Every call but memo_new, memo_free and memo_key is made between
- * memo_lock and memo_unlock.  Seconds are policy's own (policy_private.h). */
+ * that runs out first makes room.  Every call but memo_new, memo_free, memo_key and memo_was_used
+ * is made between memo_lock and memo_unlock.  Seconds are policy's own (policy_private.h). */
 
 #define MEMO_PINNED UINT32_MAX /* as until_s: stays until it is changed, and is not saved */
 
@@ -45,6 +45,9 @@ void memo_unlock(struct memo_table *t);
 /* The key of a fact of KIND about A, B, and DIGEST (32 octets, or NULL). */
 struct hash128 memo_key(const struct memo_table *t, uint64_t kind, struct span a, struct span b,
                         const uint8_t *digest);
+/* Has there ever been a fact?  Asked without the lock, so that a table that is mostly empty costs
+ * no hash. */
+bool memo_was_used(const struct memo_table *t);
 /* NULL if it is not there, or over. */
 struct memo *memo_find(struct memo_table *t, struct hash128 key, uint32_t now_s);
 /* Change what is there, or make it, in place of the weakest.  NULL if all places are pinned. */

@@ -12,6 +12,7 @@
 
 struct sketch {
     uint32_t latest; /* number of the newest quarter since the clock's zero */
+    unsigned zeros;  /* bits that are set in no quarter */
     uint64_t bits[SKETCH_QUARTERS][SKETCH_WORDS];
 };
 
@@ -49,35 +50,10 @@ quarter_s(uint32_t count_s)
     return count_s < SKETCH_QUARTERS ? 1 : count_s / SKETCH_QUARTERS;
 }
 
-/* Another LATEST than one a little higher means that time has passed, or that the window's length
- * was changed; both make what is there worthless. */
-static void
-sketch_advance(struct sketch *k, uint32_t latest)
+/* Bits that are set in none of the quarters that count at LATEST. */
+static unsigned
+sketch_zeros(const struct sketch *k, uint32_t latest)
 {
-    uint32_t passed = latest - k->latest;
-
-    if (passed >= SKETCH_QUARTERS) {
-        memset(k->bits, 0, sizeof k->bits);
-    } else {
-        for (uint32_t i = 1; i <= passed; i++)
-            memset(k->bits[(k->latest + i) % SKETCH_QUARTERS], 0, sizeof k->bits[0]);
-    }
-    k->latest = latest;
-}
-
-static void
-sketch_note(struct sketch *k, const struct sighting *s, uint32_t count_s)
-{
-    uint32_t quarter = s->at_s / quarter_s(count_s), bit = s->hash % SKETCH_BITS;
-
-    if (k->latest - quarter < SKETCH_QUARTERS)
-        k->bits[quarter % SKETCH_QUARTERS][bit / 64] |= (uint64_t)1 << (bit % 64);
-}
-
-static uint32_t
-sketch_count(const struct sketch *k, uint32_t now_s, uint32_t count_s)
-{
-    uint32_t latest = now_s / quarter_s(count_s);
     unsigned zeros = SKETCH_BITS;
 
     for (uint32_t i = 0; i < SKETCH_WORDS; i++) {
@@ -87,6 +63,56 @@ sketch_count(const struct sketch *k, uint32_t now_s, uint32_t count_s)
                 word |= k->bits[(k->latest - q) % SKETCH_QUARTERS][i];
         zeros -= (unsigned)__builtin_popcountll(word);
     }
+    return zeros;
+}
+
+/* Another LATEST than one a little higher means that time has passed, or that the window's length
+ * was changed; both make what is there worthless. */
+static void
+sketch_advance(struct sketch *k, uint32_t latest)
+{
+    uint32_t passed = latest - k->latest;
+
+    if (passed == 0)
+        return;
+    if (passed >= SKETCH_QUARTERS) {
+        memset(k->bits, 0, sizeof k->bits);
+    } else {
+        for (uint32_t i = 1; i <= passed; i++)
+            memset(k->bits[(k->latest + i) % SKETCH_QUARTERS], 0, sizeof k->bits[0]);
+    }
+    k->latest = latest;
+    k->zeros = sketch_zeros(k, latest);
+}
+
+static bool
+sketch_has(const struct sketch *k, uint32_t bit)
+{
+    uint64_t word = 0;
+
+    for (uint32_t q = 0; q < SKETCH_QUARTERS; q++)
+        word |= k->bits[q][bit / 64];
+    return (word >> (bit % 64) & 1) != 0;
+}
+
+static void
+sketch_note(struct sketch *k, const struct sighting *s, uint32_t count_s)
+{
+    uint32_t quarter = s->at_s / quarter_s(count_s), bit = s->hash % SKETCH_BITS;
+
+    if (k->latest - quarter >= SKETCH_QUARTERS)
+        return;
+    if (!sketch_has(k, bit))
+        k->zeros--;
+    k->bits[quarter % SKETCH_QUARTERS][bit / 64] |= (uint64_t)1 << (bit % 64);
+}
+
+static uint32_t
+sketch_count(const struct sketch *k, uint32_t now_s, uint32_t count_s)
+{
+    uint32_t latest = now_s / quarter_s(count_s);
+    unsigned zeros = latest == k->latest ? k->zeros : sketch_zeros(k, latest);
+
     if (zeros == 0)
         return WINDOW_COUNT_MAX;
     return (uint32_t)lround(SKETCH_BITS * log((double)SKETCH_BITS / zeros));
@@ -131,6 +157,7 @@ grow(struct window *w, uint32_t now_s, uint32_t count_s)
     if (k != NULL) {
         memset(k, 0, sizeof *k);
         k->latest = now_s / quarter_s(count_s);
+        k->zeros = SKETCH_BITS;
         for (uint16_t i = 0; i < w->n; i++)
             sketch_note(k, &w->u.many[i], count_s);
     }

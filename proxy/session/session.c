@@ -23,8 +23,9 @@
 #define HANDSHAKES_MIN  64u
 /* More of replies that the client does not read, and nothing more is read from it. */
 #define OUTPUT_MAX 65536u
-/* How long input is read away behind the last reply. */
-#define LINGER_MS 5000
+/* How long input is read away behind the last reply; the same when the whole process is to end. */
+#define LINGER_MS       5000
+#define LINGER_DRAIN_MS 1000
 
 static size_t on_input(void *owner, struct span in);
 static void on_drained(void *owner);
@@ -61,10 +62,8 @@ session_client(const struct session *s)
 
 /* The timer is set anew only when it would fire too late: most deadlines are put off, not met. */
 static void
-set_deadline(struct session *s, int64_t ms)
+set_deadline(struct session *s, int64_t now_ms, int64_t ms)
 {
-    int64_t now_ms = clock_ms();
-
     s->deadline_ms = now_ms + ms;
     if (s->timer_ms <= s->deadline_ms)
         return;
@@ -76,11 +75,12 @@ set_deadline(struct session *s, int64_t ms)
 static void
 await_client(struct session *s)
 {
-    int64_t left_ms = s->started_ms + s->st->server.session_timeout - clock_ms();
+    int64_t now_ms = clock_ms();
+    int64_t left_ms = s->started_ms + s->st->server.session_timeout - now_ms;
     int64_t limit_ms = s->st->server.command_timeout;
 
-    s->quiet_ms = clock_ms();
-    set_deadline(s, left_ms < limit_ms ? (left_ms > 0 ? left_ms : 1) : limit_ms);
+    s->quiet_ms = now_ms;
+    set_deadline(s, now_ms, left_ms < limit_ms ? (left_ms > 0 ? left_ms : 1) : limit_ms);
 }
 
 void
@@ -95,7 +95,7 @@ session_set_wait(struct session *s, enum session_wait wait, int64_t ms)
     }
     if (wait != SESSION_WAIT_CLOSE && wait != SESSION_WAIT_TLS)
         stream_pause(s->stream);
-    set_deadline(s, ms);
+    set_deadline(s, clock_ms(), ms);
 }
 
 void
@@ -254,7 +254,7 @@ session_close(struct session *s, const char *reason)
     leave_tarpit(s);
     leave_handshake(s);
     log_session_end(s, reason);
-    session_set_wait(s, SESSION_WAIT_CLOSE, LINGER_MS);
+    session_set_wait(s, SESSION_WAIT_CLOSE, s->w->is_draining ? LINGER_DRAIN_MS : LINGER_MS);
     stream_shutdown(s->stream);
     stream_discard_input(s->stream);
 }
@@ -373,7 +373,7 @@ on_timer(evutil_socket_t fd, short what, void *arg)
     (void)what;
     s->timer_ms = INT64_MAX;
     if (now_ms < s->deadline_ms) {
-        set_deadline(s, s->deadline_ms - now_ms);
+        set_deadline(s, now_ms, s->deadline_ms - now_ms);
         return;
     }
     on_deadline(s);
@@ -394,8 +394,6 @@ take_line(struct session *s, struct span in)
         s->commands++;
         s->has_more = used < in.n;
         session_command(s, line);
-        if (s->wait == SESSION_WAIT_NONE)
-            await_client(s);
         return used;
     case SMTP_LINE_TOO_LONG:
         s->input = SESSION_INPUT_SKIP;
@@ -417,8 +415,6 @@ skip_line(struct session *s, struct span in)
         s->commands++;
         session_reply(s, SMTP_REPLY_LINE_TOO_LONG, NULL);
         session_count_error(s);
-        if (s->wait == SESSION_WAIT_NONE)
-            await_client(s);
     }
     return used;
 }
@@ -461,6 +457,7 @@ on_input(void *owner, struct span in)
 {
     struct session *s = owner;
     size_t total = 0;
+    bool is_heard = false; /* a whole command, or content: the client's time begins anew */
 
     while (s->wait == SESSION_WAIT_NONE && total < in.n) {
         struct span rest = span_of(in.p + total, in.n - total);
@@ -472,15 +469,16 @@ on_input(void *owner, struct span in)
             break;
         case SESSION_INPUT_COMMAND:
             used = take_line(s, rest);
+            is_heard |= used > 0;
             break;
         case SESSION_INPUT_SKIP:
             used = skip_line(s, rest);
+            is_heard |= s->input != before;
             break;
         case SESSION_INPUT_DATA:
         case SESSION_INPUT_BDAT:
             used = session_content(s, rest);
-            if (s->wait == SESSION_WAIT_NONE)
-                await_client(s);
+            is_heard = true;
             break;
         }
         total += used;
@@ -492,6 +490,8 @@ on_input(void *owner, struct span in)
                 session_set_wait(s, SESSION_WAIT_OUTPUT, s->st->server.command_timeout);
         }
     }
+    if (is_heard && s->wait == SESSION_WAIT_NONE)
+        await_client(s);
     if (s->is_ahead && total == in.n && !stream_has_input(s->stream))
         s->is_ahead = false;
     return total;
@@ -634,7 +634,7 @@ session_start(struct worker *w, int fd, const struct session_peer *peer)
     TAILQ_INSERT_TAIL(&w->sessions, s, link);
     if (network_list_contains(&s->st->server.proxy_protocol, &peer->address)) {
         s->input = SESSION_INPUT_PROXY;
-        set_deadline(s, PROXY_HEADER_MS);
+        set_deadline(s, s->started_ms, PROXY_HEADER_MS);
         return true;
     }
     if (stream_has_input(s->stream)) {
@@ -651,8 +651,11 @@ session_start(struct worker *w, int fd, const struct session_peer *peer)
 void
 session_drain(struct session *s, bool is_forced)
 {
-    if (s->wait == SESSION_WAIT_CLOSE)
+    if (s->wait == SESSION_WAIT_CLOSE) {
+        if (!is_forced)
+            session_set_wait(s, SESSION_WAIT_CLOSE, LINGER_DRAIN_MS);
         return;
+    }
     /* A message whose end has reached the downstream is waited for, whatever the hour. */
     if (s->wait == SESSION_WAIT_RELAY && s->delivery != NULL && delivery_is_past_end(s->delivery))
         return;

@@ -370,7 +370,7 @@ session_command(struct session *s, struct span line)
         session_reply_close(s, SMTP_REPLY_SHUTDOWN, s->st->server.hostname, "shutdown");
         return;
     }
-    if (clock_ms() - s->started_ms > s->st->server.session_timeout && s->tx == NULL) {
+    if (s->tx == NULL && clock_ms() - s->started_ms > s->st->server.session_timeout) {
         session_reply_close(s, SMTP_REPLY_TIMEOUT, s->st->server.hostname, "session-timeout");
         return;
     }

@@ -157,7 +157,7 @@ accept_candidate(struct session *s, struct session_candidate *c)
 static void
 refuse_candidate(struct session *s, struct session_candidate *c, uint32_t delay_ms)
 {
-    struct smtp_reply reply = c->answer;
+    struct smtp_reply reply;
     const char *closes = NULL;
 
     if (c->decision.verdict == DECIDE_CLOSE) {
@@ -166,6 +166,8 @@ refuse_candidate(struct session *s, struct session_candidate *c, uint32_t delay_
         delay_ms = 0;
     } else if (!c->is_downstream_answer && !c->is_refused_syntax) {
         reply = smtp_reply_make(recipient_reply(c->decision.reason), c->path.text);
+    } else {
+        reply = c->answer;
     }
     bool is_reject = reply.code / 100 == 5;
     s->rcpt_bad++;
@@ -349,8 +351,8 @@ ask_directory(struct session *s, struct session_candidate *c)
     }
     c->asked_ns = clock_ns();
     if (directory_ask(s->w->directory, c->domain, span_of(c->canonical, c->canonical_n),
-                      span_str(s->tx->message->sender_canonical), 0, clock_ms(), &a, on_directory,
-                      s, &s->ticket) == DIR_PENDING) {
+                      span_str(s->tx->message->sender_canonical), 0, c->asked_ns / 1000000, &a,
+                      on_directory, s, &s->ticket) == DIR_PENDING) {
         session_set_wait(s, SESSION_WAIT_DIRECTORY, ANSWER_MS);
         worker_plan(s->w);
         return false;
