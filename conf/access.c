@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* setgroups, seteuid */
+#define _GNU_SOURCE /* setgroups, seteuid, faccessat */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -9,8 +9,9 @@
 
 #include "conf/check.h"
 
-/* Whether server.user can read what a reload will read is asked of the kernel, in that user's
- * place: mode bits alone know neither the directories above a file nor access control lists. */
+/* Whether server.user can read what a reload will read, and write what outlives it, is asked of the
+ * kernel, in that user's place: mode bits alone know neither the directories above a file nor
+ * access control lists. */
 
 struct self {
     gid_t group;
@@ -55,6 +56,14 @@ need(const struct settings *st, struct faults *f, unsigned line, const char *pat
         faults_add(f, line, false, "%s: user %s cannot read it", path, st->server.user);
 }
 
+/* Where it is not there it is made for that user. */
+static void
+need_directory(const struct settings *st, struct faults *f, unsigned line, const char *path)
+{
+    if (path != NULL && faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS) != 0 && errno == EACCES)
+        faults_add(f, line, false, "%s: user %s cannot write into it", path, st->server.user);
+}
+
 static void
 need_all(const struct settings *st, struct faults *f)
 {
@@ -76,6 +85,9 @@ need_all(const struct settings *st, struct faults *f)
         need(st, f, d->bind_password_file_line, d->bind_password_file);
     }
     need(st, f, st->harvest.redis_password_file_line, st->harvest.redis_password_file);
+    need_directory(st, f, st->server.state_dir_line, st->server.state_dir);
+    if (st->spool.dir_line != 0)
+        need_directory(st, f, st->spool.dir_line, st->spool.dir);
 }
 
 bool

@@ -1,13 +1,12 @@
 #include "conf/check.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <syslog.h>
 
 #include "base/log.h"
+#include "conf/check_file.h"
 #include "conf/value.h"
 
 /* A fault or doubt about KEY of the section at S: told where the file sets it, else at the
@@ -16,61 +15,23 @@
 #define FAULT(f, s, key, ...) faults_add((f), LINE((s), key), false, #key ": " __VA_ARGS__)
 #define WARN(f, s, key, ...)  faults_add((f), LINE((s), key), true, #key ": " __VA_ARGS__)
 
-/* --- files --- */
-
-/* NULL, or what is wrong with PATH as a file to read; a secret must be closed to others. */
-static const char *
-file_fault(const char *path, bool is_secret)
-{
-    struct stat s;
-
-    if (stat(path, &s) != 0)
-        return strerror(errno);
-    if (S_ISDIR(s.st_mode))
-        return "is a directory";
-    if (is_secret && (s.st_mode & S_IRWXO) != 0)
-        return "others may read it; mode 0640 or less is fine";
-    return NULL;
-}
-
+/* What WRONG says about PATH, as a fault of KEY. */
 static void
-check_file(struct faults *f, unsigned line, const char *key, const char *path, bool is_secret)
+tell(struct faults *f, unsigned line, const char *key, const char *path, const char *wrong)
 {
-    const char *wrong = path != NULL ? file_fault(path, is_secret) : NULL;
-
     if (wrong != NULL)
         faults_add(f, line, false, "%s: %s: %s", key, path, wrong);
 }
 
-#define CHECK_FILE(f, s, key)   check_file((f), LINE((s), key), #key, (s)->key, false)
-#define CHECK_SECRET(f, s, key) check_file((f), LINE((s), key), #key, (s)->key, true)
-
-static bool
-is_directory(const char *path)
-{
-    struct stat s;
-
-    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
-}
-
-/* Is it there, or can it be made? */
-static bool
-may_become_directory(const char *path)
-{
-    struct span parent = span_str(path);
-    struct stat s;
-
-    if (stat(path, &s) == 0)
-        return S_ISDIR(s.st_mode);
-    while (parent.n > 1 && parent.p[parent.n - 1] == '/')
-        parent.n--;
-    while (parent.n > 0 && parent.p[parent.n - 1] != '/')
-        parent.n--;
-    char *copy = parent.n > 0 ? span_dup(parent) : span_dup(span_str("."));
-    bool is_good = copy != NULL && is_directory(copy);
-    free(copy);
-    return is_good;
-}
+#define TELL(f, s, key, ...)                                                                       \
+    do {                                                                                           \
+        if ((s)->key != NULL)                                                                      \
+            tell((f), LINE((s), key), #key, (s)->key, (__VA_ARGS__));                              \
+    } while (0)
+#define CHECK_FILE(f, s, key)      TELL(f, s, key, check_file_fault((s)->key, false))
+#define CHECK_SECRET(f, s, key)    TELL(f, s, key, check_file_fault((s)->key, true))
+#define CHECK_PASSWORD(f, s, key)  TELL(f, s, key, check_file_password_fault((s)->key))
+#define CHECK_DIRECTORY(f, s, key) TELL(f, s, key, check_file_directory_fault((s)->key))
 
 /* --- [server] [spool] [tls] [log] --- */
 
@@ -110,30 +71,31 @@ check_server(struct faults *f, const struct settings *st)
         WARN(f, s, hostname, "%s has no dot; other servers may not take it", s->hostname);
     if (s->user != NULL && !settings_find_user(s->user, &uid, &gid))
         FAULT(f, s, user, "there is no user %s", s->user);
-    if (s->state_dir != NULL && !may_become_directory(s->state_dir))
-        FAULT(f, s, state_dir, "%s is no directory and cannot be made: its parent is not there",
-              s->state_dir);
+    TELL(f, s, state_dir, check_file_made_fault(s->state_dir));
     const char *wrong = s->postmaster != NULL ? address_fault(s->postmaster, false) : NULL;
     if (wrong != NULL)
         FAULT(f, s, postmaster, "%s %s", s->postmaster, wrong);
     if (st->control.socket != NULL &&
         strlen(st->control.socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
         FAULT(f, &st->control, socket, "its path is too long for a socket");
+    else
+        TELL(f, &st->control, socket, check_file_socket_fault(st->control.socket));
     if (has_everybody(&s->xclient))
         WARN(f, s, xclient, "everybody may claim any address");
     if (has_everybody(&s->proxy_protocol))
         WARN(f, s, proxy_protocol, "everybody may claim any address");
-    if (st->spool.dir_line != 0 && !is_directory(st->spool.dir))
-        FAULT(f, &st->spool, dir, "%s is not a directory", st->spool.dir);
+    if (st->spool.dir_line != 0)
+        CHECK_DIRECTORY(f, &st->spool, dir);
 }
 
 static void
 check_tls(struct faults *f, const struct settings_tls *s)
 {
     for (size_t i = 0; i < s->certificate.n; i++)
-        check_file(f, LINE(s, certificate), "certificate", s->certificate.v[i], false);
+        tell(f, LINE(s, certificate), "certificate", s->certificate.v[i],
+             check_file_fault(s->certificate.v[i], false));
     for (size_t i = 0; i < s->key.n; i++)
-        check_file(f, LINE(s, key), "key", s->key.v[i], true);
+        tell(f, LINE(s, key), "key", s->key.v[i], check_file_fault(s->key.v[i], true));
     if (s->certificate.n != s->key.n) {
         unsigned line = s->key_line != 0 ? s->key_line : s->certificate_line;
         faults_add(f, line, false, "certificate, key: %zu certificates but %zu keys",
@@ -347,10 +309,15 @@ check_uris(struct faults *f, const struct settings_directory *d)
 static void
 check_bind(struct faults *f, const struct settings_directory *d)
 {
-    CHECK_SECRET(f, d, bind_password_file);
+    /* With external it is no password, but the certificate and key to log in with. */
+    if (d->bind == SETTINGS_BIND_EXTERNAL) {
+        CHECK_SECRET(f, d, bind_password_file);
+        return;
+    }
+    CHECK_PASSWORD(f, d, bind_password_file);
     if (d->bind != SETTINGS_BIND_SIMPLE) {
         if (d->bind_password_file != NULL)
-            WARN(f, d, bind_password_file, "no effect without bind = simple");
+            WARN(f, d, bind_password_file, "no effect without bind = simple or external");
         return;
     }
     /* RFC 4513 5.1.2: a name without a password is no login at all. */
@@ -421,30 +388,29 @@ check_directory(struct faults *f, const struct settings_directory *d, const char
 
 /* --- the rest --- */
 
-/* The first that is not an address, and what it is in *WHAT; or NULL. */
-static const char *
-find_non_address(const struct str_list *l, bool allow_domain, const char **what)
+/* Every one that is none. */
+static void
+check_addresses(struct faults *f, unsigned line, const char *key, const struct str_list *l,
+                bool allow_domain)
 {
-    for (size_t i = 0; i < l->n; i++)
-        if ((*what = address_fault(l->v[i], allow_domain)) != NULL)
-            return l->v[i];
-    return NULL;
+    for (size_t i = 0; i < l->n; i++) {
+        const char *wrong = address_fault(l->v[i], allow_domain);
+        if (wrong != NULL)
+            faults_add(f, line, false, "%s: %s %s", key, l->v[i], wrong);
+    }
 }
 
 static void
 check_harvest(struct faults *f, const struct settings_harvest *s)
 {
-    const char *what, *wrong = find_non_address(&s->traps, false, &what);
-
-    if (wrong != NULL)
-        FAULT(f, s, traps, "%s %s", wrong, what);
+    check_addresses(f, LINE(s, traps), "traps", &s->traps, false);
     if (s->block_time > s->block_time_max)
         WARN(f, s, block_time, "longer than block_time_max, which limits it");
     if (s->threshold_wide > 0 && s->threshold_wide < s->threshold)
         WARN(f, s, threshold_wide, "less than threshold: a network is judged before a client");
     if (has_everybody(&s->allow))
         WARN(f, s, allow, "everybody: enabled = no says it clearer");
-    CHECK_SECRET(f, s, redis_password_file);
+    CHECK_PASSWORD(f, s, redis_password_file);
     if (strncmp(s->redis, "unix:/", 6) != 0 && !is_host_port(s->redis, 6379))
         FAULT(f, s, redis, "%s is not HOST:PORT or unix:/PATH", s->redis);
 }
@@ -452,12 +418,8 @@ check_harvest(struct faults *f, const struct settings_harvest *s)
 static void
 check_blocked(struct faults *f, const struct settings_blocked *s)
 {
-    const char *wrong, *what;
-
-    if ((wrong = find_non_address(&s->senders, true, &what)) != NULL)
-        FAULT(f, s, senders, "%s %s", wrong, what);
-    if ((wrong = find_non_address(&s->recipients, true, &what)) != NULL)
-        FAULT(f, s, recipients, "%s %s", wrong, what);
+    check_addresses(f, LINE(s, senders), "senders", &s->senders, true);
+    check_addresses(f, LINE(s, recipients), "recipients", &s->recipients, true);
     if (has_everybody(&s->clients))
         WARN(f, s, clients, "everybody");
 }

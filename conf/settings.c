@@ -126,6 +126,44 @@ on_section(void *arg, unsigned line, const char *header)
 }
 
 static void
+tell_value(struct loader *l, unsigned line, const char *key, struct span value, const struct err *e)
+{
+    /* What is wrong with a long value must still fit behind it. */
+    faults_add(l->faults, line, false, "%s = %.*s%s: %s", key, value.n > 64 ? 64 : (int)value.n,
+               value.p, value.n > 64 ? "..." : "", e->text);
+}
+
+/* Which items of a list are wrong, each as if it stood alone; false if none is by itself.  The
+ * first good one is left in place: that there is none at all shall be no fault of its own. */
+static bool
+tell_items(struct loader *l, unsigned line, const struct setting *s, const char *value)
+{
+    struct span rest = span_str(value), item;
+    char *good = NULL;
+    bool is_told = false;
+
+    while (span_next(&rest, ',', &item)) {
+        struct err e = {.kind = ERR_NONE};
+        item = span_trim(item);
+        char *text = item.n > 0 ? span_dup(item) : NULL;
+        if (text == NULL)
+            continue;
+        bool is_good = setting_set(s, l->section, text, &e) == 0;
+        if (!is_good) {
+            tell_value(l, line, s->key, item, &e);
+            is_told = true;
+        }
+        if (is_good && good == NULL)
+            good = text;
+        else
+            free(text);
+    }
+    (void)setting_set(s, l->section, good != NULL ? good : s->text, NULL);
+    free(good);
+    return is_told;
+}
+
+static void
 on_key(void *arg, unsigned line, const char *key, const char *value)
 {
     struct loader *l = arg;
@@ -151,10 +189,10 @@ on_key(void *arg, unsigned line, const char *key, const char *value)
     if (*value == '\0' && (s->flags & SETTING_NONE) == 0)
         return;
     if (setting_set(s, l->section, value, &e) != 0) {
-        /* What is wrong with a long value must still fit behind it. */
-        faults_add(l->faults, line, false, "%s = %.64s%s: %s", key, value,
-                   strlen(value) > 64 ? "..." : "", e.text);
-        (void)setting_set(s, l->section, s->text, NULL); /* one fault shall not show as others */
+        /* One fault shall not show as others. */
+        (void)setting_set(s, l->section, s->text, NULL);
+        if (!setting_is_list(s) || !tell_items(l, line, s, value))
+            tell_value(l, line, key, span_str(value), &e);
     }
 }
 
@@ -223,8 +261,9 @@ fill_in(struct settings *st)
 
 /* --- life --- */
 
-struct settings *
-settings_read(FILE *in, const char *path, struct faults *f)
+/* As settings_examine, from an open stream. */
+static struct settings *
+read_all(FILE *in, const char *path, struct faults *f)
 {
     static const struct ini_events events = {.section = on_section, .key = on_key};
     struct settings *st = calloc(1, sizeof(*st));
@@ -244,15 +283,27 @@ settings_read(FILE *in, const char *path, struct faults *f)
         else
             faults_add(f, 0, false, "out of memory");
     }
-    if (faults_errors(f) > 0) {
-        settings_unref(st);
-        return NULL;
-    }
     return st;
 }
 
+/* A faulty one is of no use to a server. */
+static struct settings *
+unless_faulty(struct settings *st, const struct faults *f)
+{
+    if (faults_errors(f) == 0)
+        return st;
+    settings_unref(st);
+    return NULL;
+}
+
 struct settings *
-settings_load(const char *path, struct faults *f)
+settings_read(FILE *in, const char *path, struct faults *f)
+{
+    return unless_faulty(read_all(in, path, f), f);
+}
+
+struct settings *
+settings_examine(const char *path, struct faults *f)
 {
     FILE *in = fopen(path, "re");
 
@@ -260,9 +311,15 @@ settings_load(const char *path, struct faults *f)
         faults_add(f, 0, false, "cannot open it: %s", strerror(errno));
         return NULL;
     }
-    struct settings *st = settings_read(in, path, f);
+    struct settings *st = read_all(in, path, f);
     fclose(in);
     return st;
+}
+
+struct settings *
+settings_load(const char *path, struct faults *f)
+{
+    return unless_faulty(settings_examine(path, f), f);
 }
 
 struct settings *

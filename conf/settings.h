@@ -146,7 +146,12 @@ struct settings {
 struct settings *settings_load(const char *path, struct faults *f);
 /* The same from an open stream; PATH is for messages. */
 struct settings *settings_read(FILE *in, const char *path, struct faults *f);
-/* For -t: when root runs it, can server.user read what a reload will read? */
+/* For -t: the same, but also with faults in it, so that what is good can be looked at further;
+ * where a value was faulty the default stands.  NULL when nothing could be read.  Nothing may run
+ * on it. */
+struct settings *settings_examine(const char *path, struct faults *f);
+/* For -t: when root runs it, can server.user read what a reload will read, and write where it
+ * must? */
 void settings_check_access(const struct settings *st, struct faults *f);
 struct settings *settings_ref(struct settings *st);
 /* NULL is fine. */

@@ -324,6 +324,13 @@ setting_set(const struct setting *s, void *section, const char *text, struct err
     return 0;
 }
 
+bool
+setting_is_list(const struct setting *s)
+{
+    return s->type == SETTING_LIST || s->type == SETTING_NETWORKS || s->type == SETTING_HOSTS ||
+           s->type == SETTING_LISTEN || s->type == SETTING_ZONES;
+}
+
 static bool
 text_equal(const char *a, const char *b)
 {

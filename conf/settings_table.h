@@ -80,6 +80,8 @@ unsigned *settings_section_line(enum settings_section id, void *section);
 const struct setting *setting_find(enum settings_section id, const char *key);
 /* Set the member in SECTION from TEXT.  -1 with E set if that is no good value. */
 int setting_set(const struct setting *s, void *section, const char *text, struct err *e);
+/* Is its value a list, with commas between? */
+bool setting_is_list(const struct setting *s);
 /* Where the file sets it. */
 unsigned *setting_line(const struct setting *s, void *section);
 /* Types of which no key asks this are never equal. */

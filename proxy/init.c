@@ -134,6 +134,7 @@ init_write(const struct init_answers *a, FILE *out, struct err *e)
             "\n"
             "[server]\n"
             "hostname = %s\n"
+            "%s"
             "; Say in the log who would be refused, and refuse nobody. Take it out once the log\n"
             "; is right.\n"
             "monitor = yes\n"
@@ -156,8 +157,9 @@ init_write(const struct init_answers *a, FILE *out, struct err *e)
             "ca_file = /etc/postern/ad-ca.crt\n"
             "bind_dn = postern@%.*s\n"
             "bind_password_file = /etc/postern/ad-password\n",
-            a->hostname, a->hostname, a->hostname, a->domain, a->exchange, a->ad,
-            servers.is_clear ? "starttls = yes\n" : "", (int)domain.n, domain.p);
+            a->hostname, a->has_user ? "user = postern\n" : "", a->hostname, a->hostname, a->domain,
+            a->exchange, a->ad, servers.is_clear ? "starttls = yes\n" : "", (int)domain.n,
+            domain.p);
     /* A global catalogue is searched from the root of all. */
     if (a->base == NULL && servers.is_catalogue)
         return 0;

@@ -1,6 +1,7 @@
 #ifndef PROXY_INIT_H
 #define PROXY_INIT_H
 
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "base/err.h"
@@ -14,6 +15,7 @@ struct init_answers {
     const char *exchange; /* HOST[:PORT], or several with commas between */
     const char *ad;       /* URIs of domain controllers, with commas between */
     const char *base;     /* DN; NULL: the controller's domain, the root for a global catalogue */
+    bool has_user;        /* a user postern is there, as packages make one */
 };
 
 /* Write to OUT what `postern -t` accepts once the files that it names are there.  -1 with E set,

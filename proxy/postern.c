@@ -5,11 +5,13 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "conf/check.h"
+#include "conf/check_file.h"
 #include "conf/settings.h"
 #include "ldap/directory.h"
 #include "proxy/init.h"
 #include "proxy/server.h"
-#include "proxy/tls.h"
+#include "proxy/tls_check.h"
 
 /* The daemon's command line: postern(8). */
 
@@ -24,27 +26,6 @@ usage(FILE *out)
           out);
 }
 
-/* What the settings name and only OpenSSL can judge. */
-static void
-check_tls(const struct settings *st, struct faults *f)
-{
-    struct tls_contexts *tls = NULL;
-    struct err e = {.kind = ERR_NONE};
-
-    if (tls_contexts_new(st, &tls, &e) != 0)
-        faults_add(f, st->tls.certificate_line, false, "[tls]: %s", e.text);
-    tls_contexts_unref(tls);
-    for (size_t i = 0; i < st->n_downstreams; i++) {
-        struct tls_client *client = NULL;
-        if (tls_client_new(&st->downstreams[i], &client, &e) != 0)
-            faults_add(f,
-                       st->downstreams[i].tls_line != 0 ? st->downstreams[i].tls_line
-                                                        : st->downstreams[i].line,
-                       false, "[downstream %s]: %s", st->downstreams[i].name, e.text);
-        tls_client_free(&client);
-    }
-}
-
 /* What a reload would refuse in the lists of recipients. */
 static void
 check_recipients(const struct settings *st, struct faults *f)
@@ -52,7 +33,8 @@ check_recipients(const struct settings *st, struct faults *f)
     for (size_t i = 0; i < st->n_directories; i++) {
         const struct settings_directory *directory = &st->directories[i];
         struct err e = {.kind = ERR_NONE};
-        if (directory->type != SETTINGS_TYPE_FILE || directory->file == NULL)
+        if (directory->type != SETTINGS_TYPE_FILE || directory->file == NULL ||
+            check_file_fault(directory->file, false) != NULL) /* told by settings_examine */
             continue;
         if (directory_file_check(directory->file, &e) != 0)
             faults_add(f, directory->file_line, false, "file: %s", e.text);
@@ -66,10 +48,10 @@ check(const char *path)
 
     if (f == NULL)
         return EX_OSERR;
-    struct settings *st = settings_load(path, f);
+    struct settings *st = settings_examine(path, f);
     if (st != NULL) {
         settings_check_access(st, f);
-        check_tls(st, f);
+        tls_check(st, f);
         check_recipients(st, f);
     }
     settings_unref(st);
@@ -103,7 +85,10 @@ run(const char *path)
         return EX_OSERR;
     keep_heap();
     struct settings *st = settings_load(path, f);
-    if (st == NULL) {
+    if (st != NULL)
+        tls_check(st, f);
+    if (faults_errors(f) > 0) {
+        settings_unref(st);
         faults_print(f, path, stderr);
         faults_free(&f);
         return EX_CONFIG;
@@ -117,10 +102,13 @@ run(const char *path)
 }
 
 static int
-init(const struct init_answers *answers)
+init(struct init_answers *answers)
 {
     struct err e = {.kind = ERR_NONE};
+    uid_t uid;
+    gid_t gid;
 
+    answers->has_user = settings_find_user("postern", &uid, &gid);
     if (init_write(answers, stdout, &e) == 0)
         return EXIT_SUCCESS;
     fprintf(stderr, "postern: %s\n", e.text);

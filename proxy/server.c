@@ -32,6 +32,7 @@
 #include "proxy/sandbox.h"
 #include "proxy/session/clients.h"
 #include "proxy/tls.h"
+#include "proxy/tls_check.h"
 #include "proxy/worker.h"
 
 /* So long are the first probes waited for, so that the first clients hear what the downstream can.
@@ -199,8 +200,11 @@ server_reload(struct server *srv, struct err *e)
     if (f == NULL)
         return err_set(e, ERR_SYSTEM, "out of memory");
     struct settings *st = settings_load(srv->settings_path, f);
-    int result = st != NULL ? put_in_force(srv, st, e) : -1;
-    if (st == NULL) {
+    if (st != NULL)
+        tls_check(st, f);
+    bool is_faulty = st == NULL || faults_errors(f) > 0;
+    int result = is_faulty ? -1 : put_in_force(srv, st, e);
+    if (is_faulty) {
         faults_first(f, srv->settings_path, first, sizeof(first));
         err_set(e, ERR_CONFIG, "%s", first);
     } else if (result != 0) {

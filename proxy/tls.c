@@ -73,6 +73,17 @@ fail(struct err *e, const char *what)
     return err_set(e, ERR_TLS, "%s: %s", what, text);
 }
 
+int
+tls_no_password(char *out, int n, int is_writing, void *was_asked)
+{
+    (void)out;
+    (void)n;
+    (void)is_writing;
+    if (was_asked != NULL)
+        *(bool *)was_asked = true;
+    return -1;
+}
+
 static void
 set_common(SSL_CTX *context)
 {
@@ -83,6 +94,7 @@ set_common(SSL_CTX *context)
     /* A record costs one read instead of two. */
     SSL_CTX_set_read_ahead(context, 1);
     SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+    SSL_CTX_set_default_passwd_cb(context, tls_no_password);
     /* The macros of OpenSSL cast const away. */
     if (SSL_CTX_set1_groups_list(context, (char[]){GROUPS_HYBRID}) != 1)
         SSL_CTX_set1_groups_list(context, (char[]){GROUPS});

@@ -35,6 +35,10 @@ bool tls_peer_accepted(const struct tls_client *t, const SSL *ssl);
 /* Is the peer authenticated (verify mode)? For the log. */
 bool tls_peer_verified(const struct tls_client *t);
 
+/* OpenSSL's callback for a key's passphrase: it is asked of nobody, not of a terminal either.  Sets
+ * the bool at WAS_ASKED, which may be NULL. */
+int tls_no_password(char *out, int n, int is_writing, void *was_asked);
+
 /* The oldest error of this thread's OpenSSL queue into OUT, and clears the queue. */
 void tls_error_text(char *out, size_t n);
 /* The same after a failed handshake; what is wrong with the peer's certificate, if that is why. */

@@ -95,6 +95,106 @@ def test_all_faults_in_one_run(base, directory):
         assert f"{path}:{line_of(text, wanted)}: " in done.stderr, wanted
 
 
+def expire(certificate, directory, name, days):
+    """CERTIFICATE anew, with its key, but so that it ends in DAYS days."""
+    made, request = f"{directory}/{name}.crt", f"{directory}/{name}.csr"
+    subprocess.run(["openssl", "req", "-new", "-key", certificate.key, "-subj", "/CN=mx.example.test", "-out", request],
+                   capture_output=True, check=True)
+    subprocess.run(["openssl", "x509", "-req", "-in", request, "-signkey", certificate.key, "-days", str(days),
+                    "-out", made], capture_output=True, check=True)
+    return made
+
+
+def test_faults_of_every_kind_in_one_run(base, directory, certificates):
+    """What only OpenSSL, the directory's reader or the kernel can judge is told beside faults of the file itself."""
+    def write(name, text, mode=0o640):
+        with open(f"{directory}/{name}", "w", encoding="ascii") as out:
+            out.write(text)
+        os.chmod(f"{directory}/{name}", mode)
+        return f"{directory}/{name}"
+
+    nonsense, missing = write("nonsense", "no certificate\n"), directory + "/missing"
+    base["server"].update({"max_hops": "x", "state_dir": directory + "/a/b"})
+    base["control"]["socket"] = directory + "/c/d/socket"
+    base["spool"] = {"dir": missing}
+    base["tls"] = {"certificate": f"{nonsense}, {missing}.crt, {certificates.mx.certificate}",
+                   "key": f"{nonsense}, {certificates.mx.key}, {certificates.other.key}", "ciphers": "NONE-SUCH"}
+    base["downstream exchange"].update({"tls": "verify", "ca_file": nonsense,
+                                        "client_certificate": certificates.client.certificate,
+                                        "client_key": certificates.mx.key})
+    base["downstream second"] = {"hosts": "127.0.0.1, 127.0.0.2:x, 127.0.0.3, 127.0.0.4:0", "tls": "verify",
+                                 "ca_file": missing}
+    base["directory second"] = {"type": "ldap", "uri": "ldaps://127.0.0.1", "base": "dc=x", "ca_file": nonsense,
+                                "bind_dn": "cn=x", "bind_password_file": write("password", "\n")}
+    base["directory third"] = {"type": "ldap", "uri": "ldaps://127.0.0.1", "base": "dc=x", "bind_dn": "cn=x",
+                               "bind_password_file": missing}
+    base["directory"]["file"] = write("recipients", "no address\n")
+    base["harvest"] = {"redis_password_file": directory}
+    done, path = check(ini(base), directory)
+    assert (done.returncode, done.stdout) == (EX_CONFIG, "")
+    told = [line[len(path) + 1:].partition(": ")[2] for line in done.stderr.splitlines()]
+    gone = "No such file or directory"
+    for fault in (
+            "max_hops = x: not a whole number, 0 or more",
+            f"state_dir: {directory}/a/b: cannot be made: its parent is not there",
+            f"socket: {directory}/c/d/socket: cannot be made: its parent is not there", f"dir: {missing}: {gone}",
+            f"certificate: {nonsense}: not in PEM form", f"certificate: {missing}.crt: {gone}",
+            f"key: {nonsense}: no private key in PEM form",
+            f"key: {certificates.other.key}: is not the key of {certificates.mx.certificate}",
+            "ciphers: NONE-SUCH: no cipher match", f"ca_file: {nonsense}: no certificate in PEM form",
+            f"ca_file: {missing}: {gone}",
+            f"client_key: {certificates.mx.key}: is not the key of {certificates.client.certificate}",
+            "hosts = 127.0.0.2:x: the port is not a number up to 65535 (an IPv6 address stands in brackets)",
+            "hosts = 127.0.0.4:0: no port",
+            f"bind_password_file: {directory}/password: there is no password on its first line",
+            f"bind_password_file: {missing}: {gone}",
+            f"file: {directory}/recipients:1: neither an address nor @domain",
+            f"redis_password_file: {directory}: is a directory"):
+        assert fault in told, (fault, told)
+        told.remove(fault)
+    assert told == [f"ca_file: {nonsense}: no certificate in PEM form"]  # that of the other section
+
+
+@pytest.mark.parametrize("days, words", [(-1, "expired on "), (5, "expires on "), (20, "")])
+def test_certificates_that_end(base, directory, certificates, days, words):
+    base["tls"] = {"certificate": f"{certificates.mx.certificate}, {expire(certificates.other, directory, 'old', days)}",
+                   "key": f"{certificates.mx.key}, {certificates.other.key}"}
+    base["downstream exchange"].update({"tls": "verify", "ca_file": expire(certificates.ca, directory, "ca", days)})
+    done, path = check(ini(base), directory)
+    assert (done.returncode, done.stdout) == (0, f"{path}: ok\n")
+    warnings = [line.partition(": warning: ")[2] for line in done.stderr.splitlines()]
+    assert all(words in warning for warning in warnings), warnings
+    keys = [warning.partition(" ")[0:3:2] for warning in warnings]
+    assert [(key, rest.partition(":")[0]) for key, rest in keys] == (
+        [("certificate:", f"{directory}/old.crt"), ("ca_file:", f"{directory}/ca.crt")] if words else [])
+
+
+def test_a_key_with_a_passphrase(base, directory, certificates):
+    """Nobody is asked for it, not even on a terminal."""
+    subprocess.run(["openssl", "ec", "-aes128", "-passout", "pass:secret", "-in", certificates.mx.key, "-out",
+                    directory + "/locked"], capture_output=True, check=True)
+    os.chmod(directory + "/locked", 0o600)
+    base["tls"] = {"certificate": certificates.mx.certificate, "key": directory + "/locked"}
+    done, _ = check(ini(base), directory)
+    assert done.returncode == EX_CONFIG
+    assert "locked: has a passphrase" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask in another's name")
+def test_where_the_user_must_write(base, directory):
+    base["server"]["user"] = "nobody"
+    os.chmod(directory, 0o711)
+    for name in ("spool", "state"):
+        os.mkdir(f"{directory}/{name}", 0o711)
+    base["server"]["state_dir"] = directory + "/state"
+    base["spool"] = {"dir": directory + "/spool"}
+    os.chmod(directory + "/recipients", 0o644)
+    done, path = check(ini(base), directory)
+    assert done.returncode == EX_CONFIG
+    for name in ("spool", "state"):
+        assert f"{directory}/{name}: user nobody cannot write into it" in done.stderr
+
+
 def test_duplicate_key(base, directory):
     text = ini(base) + "[harvest]\nthreshold = 5\nwindow = 1h\nthreshold = 6\n"
     done, path = check(text, directory)

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -60,12 +61,13 @@ def test_init(directory):
     argv = [BINARY, *shlex.split(line.replace("\\\n", " "))[1:]]
     made = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     for name in set(re.findall(r"/etc/postern/(\S+)", made)):
-        servers.write(directory, name, "")
+        servers.write(directory, name, "secret\n")
         os.chmod(os.path.join(directory, name), 0o640)
     certificate, key = (f"{directory}/mx1.example.com.{end}" for end in ("crt", "key"))
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=mx1.example.com",
-                    "-keyout", key, "-out", certificate], capture_output=True, check=True)
-    made = made.replace("/etc/postern", directory)
+                    "-days", "90", "-keyout", key, "-out", certificate], capture_output=True, check=True)
+    shutil.copy(certificate, directory + "/ad-ca.crt")
+    made = made.replace("/etc/postern", directory).replace("user = postern\n", "")  # where the package is installed
     done, path = check(made.replace("[server]", f"[server]\nstate_dir = {directory}/state"), directory)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{path}: ok\n", "")
 

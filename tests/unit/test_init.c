@@ -85,6 +85,7 @@ settings_of(const char *text)
         make_path(path, directory, files[k]);
         FILE *file = fopen(path, "we");
         assert_non_null(file);
+        fputs("secret\n", file);
         fclose(file);
         assert_int_equal(chmod(path, 0640), 0);
     }
@@ -125,6 +126,25 @@ test_usual(void **state)
     assert_string_equal(st->directories[0].bind_dn, "postern@corp.example.com");
     assert_false(st->directories[0].starttls);
     settings_unref(st);
+    free(text);
+}
+
+/* Where a package has made the user, -t asks in its name what it may read. */
+static void
+test_user(void **state)
+{
+    struct init_answers a = usual;
+    struct err e = {.kind = ERR_NONE};
+
+    (void)state;
+    char *text = write_answers(&a, &e);
+    assert_non_null(text);
+    assert_null(strstr(text, "user ="));
+    free(text);
+    a.has_user = true;
+    text = write_answers(&a, &e);
+    assert_non_null(text);
+    assert_non_null(strstr(text, "\nhostname = mx1.example.com\nuser = postern\n"));
     free(text);
 }
 
@@ -190,20 +210,20 @@ test_refused(void **state)
         struct init_answers a;
         const char *says;
     } rows[] = {
-        {{NULL, "d.example", "ex", "ldaps://dc", "DC=d"}, "--hostname"},
-        {{"mx.d.example", NULL, "ex", "ldaps://dc", "DC=d"}, "--domain"},
-        {{"mx.d.example", "d.example", NULL, "ldaps://dc", "DC=d"}, "--exchange"},
-        {{"mx.d.example", "d.example", "ex", NULL, "DC=d"}, "--ad"},
-        {{"mx d", "d.example", "ex", "ldaps://dc", "DC=d"}, "not a host name"},
-        {{"mx.d.example", "@d", "ex", "ldaps://dc", "DC=d"}, "not a domain"},
-        {{"mx.d.example", "d.example", "ex:0", "ldaps://dc", "DC=d"}, "--exchange"},
-        {{"mx.d.example", "d.example", "", "ldaps://dc", "DC=d"}, "--exchange"},
-        {{"mx.d.example", "d.example", "ex", "dc1", "DC=d"}, "--ad"},
-        {{"mx.d.example", "d.example", "ex", "ldapi:///", "DC=d"}, "--ad"},
-        {{"mx.d.example", "d.example", "ex", "ldaps://", "DC=d"}, "--ad"},
-        {{"mx.d.example", "d.example", "ex", "ldaps://dc", "DC=d\n[log]"}, "one line"},
-        {{"mx.d.example", "d.example", "ex", "ldaps://dc", "DC=d ;"}, "one line"},
-        {{"mx.d.example", "d.example", "ex\rx", "ldaps://dc", "DC=d"}, "one line"},
+        {{NULL, "d.example", "ex", "ldaps://dc", "DC=d", false}, "--hostname"},
+        {{"mx.d.example", NULL, "ex", "ldaps://dc", "DC=d", false}, "--domain"},
+        {{"mx.d.example", "d.example", NULL, "ldaps://dc", "DC=d", false}, "--exchange"},
+        {{"mx.d.example", "d.example", "ex", NULL, "DC=d", false}, "--ad"},
+        {{"mx d", "d.example", "ex", "ldaps://dc", "DC=d", false}, "not a host name"},
+        {{"mx.d.example", "@d", "ex", "ldaps://dc", "DC=d", false}, "not a domain"},
+        {{"mx.d.example", "d.example", "ex:0", "ldaps://dc", "DC=d", false}, "--exchange"},
+        {{"mx.d.example", "d.example", "", "ldaps://dc", "DC=d", false}, "--exchange"},
+        {{"mx.d.example", "d.example", "ex", "dc1", "DC=d", false}, "--ad"},
+        {{"mx.d.example", "d.example", "ex", "ldapi:///", "DC=d", false}, "--ad"},
+        {{"mx.d.example", "d.example", "ex", "ldaps://", "DC=d", false}, "--ad"},
+        {{"mx.d.example", "d.example", "ex", "ldaps://dc", "DC=d\n[log]", false}, "one line"},
+        {{"mx.d.example", "d.example", "ex", "ldaps://dc", "DC=d ;", false}, "one line"},
+        {{"mx.d.example", "d.example", "ex\rx", "ldaps://dc", "DC=d", false}, "one line"},
     };
 
     (void)state;
@@ -218,7 +238,7 @@ test_refused(void **state)
 int
 main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_usual),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_usual), cmocka_unit_test(test_user),
                                        cmocka_unit_test(test_catalogues_in_the_clear),
                                        cmocka_unit_test(test_base), cmocka_unit_test(test_refused)};
 

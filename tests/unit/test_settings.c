@@ -345,7 +345,20 @@ test_faults(void **state)
         {"[harvest]\nallow = 10.0.0.1/8\n",
          "f:11: allow = 10.0.0.1/8: not an address, nor a network in CIDR form with no bits set "
          "behind the prefix\n"},
-        {"[harvest]\ntraps = a@b, nobody\n", "f:11: traps: nobody is not an address\n"},
+        {"[harvest]\nallow = 10.0.0.0/8, x, ::1, 10.0.0.1/8\n",
+         "f:11: allow = x: not an address, nor a network in CIDR form with no bits set behind the "
+         "prefix\nf:11: allow = 10.0.0.1/8: not an address, nor a network in CIDR form with no "
+         "bits set behind the prefix\n"},
+        {"[harvest]\nallow = 10.0.0.0/8,,::1\n",
+         "f:11: allow = 10.0.0.0/8,,::1: an empty item in the list\n"},
+        {"[downstream y]\nhosts = a, b:0, c d\n",
+         "f:11: hosts = b:0: no port\n"
+         "f:11: hosts = c d: only weight=N (0 to 1000) may follow a host\n"},
+        {"[http]\nlisten = 127.0.0.1:9125, here:1\n", "f:11: listen = here:1: not ADDRESS:PORT\n"},
+        {"[control]\nsocket = /nonexistent/dir/socket\n",
+         "f:11: socket: /nonexistent/dir/socket: cannot be made: its parent is not there\n"},
+        {"[harvest]\ntraps = a@b, nobody, @c\n",
+         "f:11: traps: nobody is not an address\nf:11: traps: @c is not an address\n"},
         {"[harvest]\ntraps = @b\n", "f:11: traps: @b is not an address\n"},
         {"[harvest]\nredis = unix:redis\n",
          "f:11: redis: unix:redis is not HOST:PORT or unix:/PATH\n"},
@@ -354,7 +367,8 @@ test_faults(void **state)
         {"[blocked]\nsenders = @b\xc3\xbc\n",
          "f:11: senders: @b\xc3\xbc has a domain that is not ASCII, which is written xn--...\n"},
         {"[blocked]\nrecipients = x\n", "f:11: recipients: x is not an address or @domain\n"},
-        {"[spool]\ndir = /nonexistent/dir\n", "f:11: dir: /nonexistent/dir is not a directory\n"},
+        {"[spool]\ndir = /nonexistent/dir\n",
+         "f:11: dir: /nonexistent/dir: No such file or directory\n"},
         {"[spool]\nmemory = 1X\n", "f:11: memory = 1X: not a size such as 65536, 64K, 25M or 1G\n"},
         {"[log]\ntarget = carrier:pigeon\n", "f:11: target: carrier:pigeon is not syslog, stderr, "
                                              "unix:/PATH, udp:HOST:PORT or tcp:HOST:PORT\n"},
@@ -437,8 +451,8 @@ test_warnings(void **state)
         {"[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\n", ""},
         {"[log]\ntarget = unix:/dev/log\n", ""},
         {"[control]\nsocket = "
-         "/123456789/123456789/123456789/123456789/123456789/123456789/123456789/"
-         "123456789/123456789/123456789/123456\n",
+         "/tmp////////////////////////////////////////////////////////////////////////"
+         "/////////////////////////123456\n",
          ""},
         {"[log]\ntarget = tcp:[::1]:514\nfacility = local3\n", ""},
         {"[directory]\ntype = ad\nuri = ldap://x\nbind = gssapi\n", ""},
@@ -493,12 +507,11 @@ test_warnings_of_server_and_tls(void **state)
          "f:4: postmaster: root is not an address\n",
          false},
         {"[server]\nhostname = mx.example.com\nstate_dir = /nonexistent/a\n[tls]\nmode=off\n",
-         "f:3: state_dir: /nonexistent/a is no directory and cannot be made: its parent is not "
+         "f:3: state_dir: /nonexistent/a: cannot be made: its parent is not "
          "there\n",
          false},
         {"[server]\nhostname = mx.example.com\nstate_dir = /dev/null\n[tls]\nmode=off\n",
-         "f:3: state_dir: /dev/null is no directory and cannot be made: its parent is not there\n",
-         false},
+         "f:3: state_dir: /dev/null: is not a directory\n", false},
         {"[server]\nhostname = mx.example.com\nstate_dir "
          "=\n[tls]\nmode=off\n[directory]\ntype=ldap\nbase=x\nuri=ldaps://x\nmode=snapshot\n",
          "f:10: mode: snapshot needs a state_dir\n", false},
@@ -536,7 +549,10 @@ make_directory(void **state)
         return -1;
     snprintf(path, sizeof(path), "%s/secret", directory);
     FILE *out = fopen(path, "w");
-    return out != NULL ? fclose(out) : -1;
+    if (out == NULL)
+        return -1;
+    fputs("secret\n", out);
+    return fclose(out);
 }
 
 static int
@@ -600,7 +616,10 @@ test_warnings_with_secrets(void **state)
          ""},
         {"[server]\nhostname = a.example\n[tls]\nmode = off\n[directory]\ntype = ldap\nbase = x\n"
          "uri = ldaps://b\nbind = external\nbind_password_file = ",
-         "f:10: warning: bind_password_file: no effect without bind = simple\n"},
+         ""},
+        {"[server]\nhostname = a.example\n[tls]\nmode = off\n[directory]\ntype = ldap\nbase = x\n"
+         "uri = ldaps://b\nbind = gssapi\nbind_password_file = ",
+         "f:10: warning: bind_password_file: no effect without bind = simple or external\n"},
     };
 
     (void)state;
