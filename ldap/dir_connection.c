@@ -10,19 +10,14 @@
 #include "base/clock.h"
 #include "ldap/dir_link.h"
 #include "ldap/dir_query.h"
-#include "ldap/dir_result.h"
+#include "ldap/dir_timing.h"
+#include "ldap/dir_wire.h"
 
 /* Searches at once over a connection: enough to hide the round trip; OpenLDAP closes an anonymous
  * connection with over 100 of them. */
 #define FLIGHTS_MAX 64
 
-#define USELESS_MS  1000             /* a connection that ends so soon was none */
-#define IDLE_MAX_MS (10 * 60 * 1000) /* Active Directory cuts at 15 minutes */
-#define ENTRIES_MAX 20               /* of one search: one is right, two are a mistake */
-
-/* LDAP_SERVER_DOMAIN_SCOPE_OID: no references to other partitions. */
-static LDAPControl domain_scope = {.ldctl_oid = (char[]){"1.2.840.113556.1.4.1339"}};
-static LDAPControl *no_references[] = {&domain_scope, NULL};
+#define USELESS_MS 1000 /* a connection that ends so soon was none */
 
 struct flight {
     struct dir_job *job;
@@ -43,6 +38,7 @@ struct dir_connection {
     bool has_answered; /* a search, since it was opened */
     int64_t opened_ms;
     int64_t heard_ms; /* when something last came */
+    struct err lost;  /* why the link is, if this turn finds it so */
     bool *is_tried;   /* for each server */
     size_t n_flights;
     struct flight flights[FLIGHTS_MAX];
@@ -57,7 +53,7 @@ lose(struct dir_connection *c, const char *why)
         why && !c->has_answered && (c->n_flights > 0 || clock_ms() - c->opened_ms < USELESS_MS);
 
     dir_link_close(&c->link);
-    dir_pool_closed(c->pool, c->who, !is_useless);
+    dir_pool_closed(c->pool, c->who, why && !is_useless);
     if (is_useless) {
         dir_pool_server(c->pool, c->uri, why);
         if (++c->n_useless == c->plan->conf->uri.n) {
@@ -93,18 +89,12 @@ land(struct dir_connection *c, struct flight *f, const struct dir_verdict *v)
 static bool
 advance(struct dir_connection *c, struct flight *f)
 {
-    const struct settings_directory *conf = c->plan->conf;
-    struct timeval limit = {.tv_sec = (time_t)(conf->timeout + 999) / 1000};
-    struct dir_search s;
+    int sent = dir_wire_send(c->link.ld, c->plan, f->query, &f->id);
 
-    if (!dir_query_search(f->query, &s)) {
-        land(c, f, dir_query_verdict(f->query));
-        return true;
-    }
     f->sent_ms = clock_ms();
-    return ldap_search_ext(c->link.ld, s.base, s.scope, s.filter, s.attributes, 0,
-                           c->plan->is_ad ? no_references : NULL, NULL, &limit, ENTRIES_MAX,
-                           &f->id) == LDAP_SUCCESS;
+    if (sent == 0)
+        land(c, f, dir_query_verdict(f->query));
+    return sent >= 0;
 }
 
 static bool
@@ -131,62 +121,33 @@ take_jobs(struct dir_connection *c)
 }
 
 static bool
-take_end(struct dir_connection *c, struct flight *f, LDAPMessage *m)
-{
-    int code = LDAP_OTHER;
-    char *words = NULL;
-    struct err e = {.kind = ERR_NONE};
-
-    if (ldap_parse_result(c->link.ld, m, &code, NULL, &words, NULL, NULL, 0) != LDAP_SUCCESS)
-        code = LDAP_DECODING_ERROR;
-    switch (dir_result_outcome(code)) {
-    case DIR_OUTCOME_LOST:
-        ldap_memfree(words);
-        return false;
-    case DIR_OUTCOME_FAILED:
-        err_set(&e, ERR_LDAP, "search: %s%s%s", ldap_err2string(code), words && *words ? ": " : "",
-                words ? words : "");
-        break;
-    case DIR_OUTCOME_PARTIAL:
-    case DIR_OUTCOME_COMPLETE:
-        break;
-    }
-    ldap_memfree(words);
-    c->has_answered = true;
-    c->n_useless = 0;
-    /* That a group is gone is no fault of the server's: only what leaves a question open is told.
-     */
-    if (dir_query_end(f->query, code)) {
-        bool is_open = dir_query_verdict(f->query)->status == DIR_UNAVAILABLE;
-
-        if (is_open == (e.kind != ERR_NONE))
-            dir_pool_search_state(c->pool, c->uri, is_open ? e.text : NULL);
-    }
-    return advance(c, f);
-}
-
-static bool
 take_message(struct dir_connection *c, LDAPMessage *m)
 {
     int id = ldap_msgid(m);
     struct flight *f = c->flights;
+    struct err e;
 
     while (f < c->flights + c->n_flights && f->id != id)
         f++;
     if (f == c->flights + c->n_flights)
         return id != 0; /* an abandoned one; or 0, the notice of disconnection (RFC 4511 4.4.1) */
-    switch (ldap_msgtype(m)) {
-    case LDAP_RES_SEARCH_ENTRY:
-        dir_query_entry(f->query, c->link.ld, m);
+    switch (dir_wire_take(c->link.ld, f->query, m, &e)) {
+    case DIR_WIRE_GOES_ON:
         return true;
-    case LDAP_RES_SEARCH_REFERENCE:
-        dir_query_reference(f->query);
-        return true;
-    case LDAP_RES_SEARCH_RESULT:
-        return take_end(c, f, m);
-    default:
-        return true;
+    case DIR_WIRE_ENDED:
+    case DIR_WIRE_REFUSED:
+        c->has_answered = true;
+        c->n_useless = 0;
+        if (e.kind != ERR_NONE)
+            dir_pool_search_state(c->pool, c->uri, e.text);
+        else if (dir_query_verdict(f->query)->status != DIR_UNAVAILABLE)
+            dir_pool_search_state(c->pool, c->uri, NULL);
+        return advance(c, f);
+    case DIR_WIRE_LOST:
+        c->lost = e;
+        break;
     }
+    return false;
 }
 
 /* With TLS several messages may wait within libldap, and no descriptor tells: until there is none.
@@ -212,31 +173,27 @@ take_messages(struct dir_connection *c)
     }
 }
 
-/* How long a server may be silent while it is asked.  With another to turn to it is half the time,
- * so that the questions can be asked there before their askers give up. */
-static int64_t
-silence_ms(const struct dir_connection *c)
-{
-    const struct settings_directory *conf = c->plan->conf;
-
-    return conf->uri.n > 1 ? conf->timeout / 2 : conf->timeout;
-}
-
 /* Give up searches that got no answer in time; false if nothing at all has come since. */
 static bool
 expire(struct dir_connection *c, int64_t now_ms)
 {
     static const struct dir_verdict unavailable = {.status = DIR_UNAVAILABLE};
+    const struct settings_directory *conf = c->plan->conf;
 
     for (size_t i = c->n_flights; i > 0; i--) {
         struct flight *f = &c->flights[i - 1];
 
-        if (c->heard_ms <= f->sent_ms && now_ms - f->sent_ms >= silence_ms(c))
+        switch (dir_timing_patience(f->sent_ms, c->heard_ms, now_ms, conf->timeout, conf->uri.n)) {
+        case DIR_PATIENCE_WAIT:
+            break;
+        case DIR_PATIENCE_GIVE_UP:
+            ldap_abandon_ext(c->link.ld, f->id, NULL, NULL);
+            dir_query_explain(f->query, "no answer within the timeout");
+            land(c, f, &unavailable);
+            break;
+        case DIR_PATIENCE_LOST:
             return false;
-        if (now_ms - f->sent_ms < c->plan->conf->timeout)
-            continue;
-        ldap_abandon_ext(c->link.ld, f->id, NULL, NULL);
-        land(c, f, &unavailable);
+        }
     }
     return true;
 }
@@ -244,12 +201,14 @@ expire(struct dir_connection *c, int64_t now_ms)
 static int64_t
 next_ms(const struct dir_connection *c)
 {
-    int64_t next = c->heard_ms + IDLE_MAX_MS;
+    const struct settings_directory *conf = c->plan->conf;
+    int64_t next = c->heard_ms + DIR_IDLE_MAX_MS, probe_ms = dir_pool_probe_ms(c->pool);
 
+    if (c->n_flights == 0 && probe_ms < next)
+        next = probe_ms;
     for (size_t i = 0; i < c->n_flights; i++) {
-        const struct flight *f = &c->flights[i];
         int64_t end_ms =
-            f->sent_ms + (c->heard_ms <= f->sent_ms ? silence_ms(c) : c->plan->conf->timeout);
+            dir_timing_end_ms(c->flights[i].sent_ms, c->heard_ms, conf->timeout, conf->uri.n);
 
         if (end_ms < next)
             next = end_ms;
@@ -268,6 +227,21 @@ wait_for(struct dir_connection *c, int fd, int64_t until_ms)
     poll(fds, fd < 0 ? 1 : 2, ms > 60000 ? 60000 : (int)ms);
 }
 
+/* A search failed: is it that one, or all?  False: the link is lost. */
+static bool
+probe(struct dir_connection *c)
+{
+    if (c->n_flights > 0 || !dir_pool_may_probe(c->pool, clock_ms()))
+        return true;
+    if (dir_wire_probe(&c->link, c->plan, &c->lost) < 0) {
+        dir_pool_server(c->pool, c->uri, c->lost.text);
+        return false;
+    }
+    c->heard_ms = clock_ms();
+    dir_pool_search_state(c->pool, c->uri, c->lost.kind == ERR_NONE ? NULL : c->lost.text);
+    return true;
+}
+
 /* One turn with an open link. */
 static void
 serve(struct dir_connection *c)
@@ -276,16 +250,17 @@ serve(struct dir_connection *c)
     bool is_fine;
     int fd = -1;
 
+    err_set(&c->lost, ERR_LDAP, "the connection was lost");
     dir_guard_arm(&c->link.guard, clock_ms() + timeout_ms);
-    is_fine = take_messages(c) && take_jobs(c);
+    is_fine = take_messages(c) && take_jobs(c) && probe(c);
     dir_guard_disarm(&c->link.guard);
     if (!is_fine) {
-        lose(c, "the connection was lost");
+        lose(c, c->lost.text);
     } else if (!expire(c, clock_ms())) {
         c->has_answered = false;
         lose(c, "no answer within the timeout");
-    } else if (c->n_flights == 0 &&
-               (clock_ms() - c->heard_ms >= IDLE_MAX_MS || dir_pool_goes_home(c->pool, c->uri))) {
+    } else if (c->n_flights == 0 && (dir_timing_is_idle(c->heard_ms, clock_ms()) ||
+                                     dir_pool_goes_home(c->pool, c->uri))) {
         lose(c, NULL);
     } else if (ldap_get_option(c->link.ld, LDAP_OPT_DESC, &fd) == LDAP_OPT_SUCCESS) {
         wait_for(c, fd, next_ms(c));
@@ -297,7 +272,7 @@ static bool
 open_one(struct dir_connection *c, size_t uri)
 {
     struct err e;
-    enum dir_link_result result = dir_link_open(&c->link, c->plan, uri, &e);
+    enum dir_link_result result = dir_wire_open(&c->link, c->plan, uri, &e);
 
     dir_pool_server(c->pool, uri, result == DIR_LINK_OK ? NULL : e.text);
     switch (result) {
@@ -305,7 +280,7 @@ open_one(struct dir_connection *c, size_t uri)
         c->uri = uri;
         c->has_answered = false;
         c->opened_ms = c->heard_ms = clock_ms();
-        dir_pool_opened(c->pool, c->who, uri);
+        dir_pool_opened(c->pool, c->who, uri, e.kind == ERR_NONE ? NULL : e.text);
         return true;
     case DIR_LINK_REFUSED:
         dir_pool_failed(c->pool, c->who, true);

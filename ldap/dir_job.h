@@ -35,12 +35,13 @@ struct dir_job {
  * password is tried once and not once for each.  If not, *UNTIL_MS says until when to wait for a
  * wake (INT64_MAX: for it alone).  After true, dir_pool_opened or dir_pool_failed must follow. */
 bool dir_pool_may_try(struct dir_pool *p, size_t who, int64_t now_ms, int64_t *until_ms);
-void dir_pool_opened(struct dir_pool *p, size_t who, size_t uri);
+/* SEARCH_ERROR as of dir_pool_search_state. */
+void dir_pool_opened(struct dir_pool *p, size_t who, size_t uri, const char *search_error);
 /* All servers were tried in vain; or IS_REFUSED, one knows us not and a long pause is due.
  * Questions are answered at once from now on, until a connection stands again. */
 void dir_pool_failed(struct dir_pool *p, size_t who, bool is_refused);
-/* An open connection is no longer.  If it WAS_USEFUL until now, questions wait for a while before
- * they are answered at once: a server that is restarted is not noticed. */
+/* An open connection is no longer.  If it was lost and WAS_USEFUL until now, questions wait for a
+ * while before they are answered at once: a server that is restarted is not noticed. */
 void dir_pool_closed(struct dir_pool *p, size_t who, bool was_useful);
 
 /* The state of the server number URI, logged if it changed. ERROR NULL: it is up. */
@@ -50,12 +51,17 @@ bool dir_pool_is_server_down(struct dir_pool *p, size_t uri);
 /* A connection with the server number URI should open anew: the first is up again, or this one is
  * down (as another connection found out) and gets no question any longer. */
 bool dir_pool_goes_home(struct dir_pool *p, size_t uri);
-/* For the scout: connections stand, and the first server is not up. */
-bool dir_pool_is_abroad(struct dir_pool *p);
+/* For the scout: connections stand, but none with the server number URI. */
+bool dir_pool_is_unvisited(struct dir_pool *p, size_t uri);
 /* After dir_pool_server said that the first one is up: wake those that are abroad. */
 void dir_pool_go_home(struct dir_pool *p);
-/* What the servers say about searches as such (a base that does not exist); NULL: all is well. */
+/* How the last question went: ERROR is why it stays open, NULL if it was answered. */
 void dir_pool_search_state(struct dir_pool *p, size_t uri, const char *error);
+/* After a search that failed one connection asks for an address that nobody has, now and then until
+ * a search goes well: for a Postern that is said not to be ready may get no other question.  True:
+ * it is for the caller to do so. */
+bool dir_pool_may_probe(struct dir_pool *p, int64_t now_ms);
+int64_t dir_pool_probe_ms(struct dir_pool *p); /* when that is due; INT64_MAX: it is not */
 
 /* The next question that somebody still waits for, or NULL. */
 struct dir_job *dir_pool_take(struct dir_pool *p, size_t who, int64_t now_ms);

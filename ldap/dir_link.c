@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "ldap/dir_tls.h"
 
 /* One message of a server's, an entry at most; libldap alone would make room for 4 GiB. */
 #define MESSAGE_MAX ((ber_len_t)32 << 20)
@@ -63,24 +64,6 @@ dir_link_init(struct dir_link *l, struct dir_watchdog *w)
 }
 
 static int
-set_tls(LDAP *ld, const struct settings_directory *conf)
-{
-    int demand = LDAP_OPT_X_TLS_DEMAND, lowest = LDAP_OPT_X_TLS_PROTOCOL_TLS1_2, client = 0;
-    bool has_certificate = conf->bind == SETTINGS_BIND_EXTERNAL && conf->bind_password_file;
-    int rc = ldap_set_option(ld, LDAP_OPT_X_TLS_REQUIRE_CERT, &demand);
-
-    if (rc == 0)
-        rc = ldap_set_option(ld, LDAP_OPT_X_TLS_PROTOCOL_MIN, &lowest);
-    if (rc == 0 && conf->ca_file)
-        rc = ldap_set_option(ld, LDAP_OPT_X_TLS_CACERTFILE, conf->ca_file);
-    if (rc == 0 && has_certificate)
-        rc = ldap_set_option(ld, LDAP_OPT_X_TLS_CERTFILE, conf->bind_password_file);
-    if (rc == 0 && has_certificate)
-        rc = ldap_set_option(ld, LDAP_OPT_X_TLS_KEYFILE, conf->bind_password_file);
-    return rc == 0 ? ldap_set_option(ld, LDAP_OPT_X_TLS_NEWCTX, &client) : rc;
-}
-
-static int
 set_options(LDAP *ld, const struct settings_directory *conf, struct ldap_conncb *hook,
             struct err *e)
 {
@@ -105,9 +88,7 @@ set_options(LDAP *ld, const struct settings_directory *conf, struct ldap_conncb 
         rc = ldap_set_option(ld, LDAP_OPT_CONNECT_CB, hook);
     if (rc != 0)
         return err_set(e, ERR_LDAP, "options of libldap");
-    if (set_tls(ld, conf) != 0)
-        return err_set(e, ERR_LDAP, "TLS: certificate or CA file cannot be used");
-    return 0;
+    return dir_tls_set(ld, conf, e);
 }
 
 /* The first line of the file into OUT; read at each bind, so that a new password is taken at once.

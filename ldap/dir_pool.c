@@ -20,6 +20,7 @@
 #define JOBS_MAX 10000u /* questions at once; beyond, nobody can be asked */
 
 #define TELL_AGAIN_MS 10000 /* another error of a server that is down */
+#define PROBE_MS      10000
 
 #define BACKOFF_FIRST_MS   100
 #define BACKOFF_LAST_MS    15000
@@ -59,7 +60,12 @@ struct dir_pool {
     int64_t next_try_ms, backoff_ms, refused_until_ms;
     unsigned jitter;
     struct server *servers;
-    char search_error[160];
+    char search_error[160];        /* why the last question stayed open; empty: it was answered */
+    size_t search_uri;             /* of whom it was asked */
+    bool is_search_told;           /* it is in the log */
+    int64_t search_told_ms;        /* when that was the last time */
+    bool is_mute;                  /* nothing was answered yet since connections stand again */
+    int64_t probe_ms;              /* when to probe again, while there is an error */
     struct dir_job *first, **last; /* the queue */
     size_t n_jobs;
     uint64_t searches;
@@ -200,11 +206,16 @@ job_fail(struct dir_pool *p, struct dir_job *job)
     static const struct dir_verdict unavailable = {.status = DIR_UNAVAILABLE};
     struct dir_detail *detail = job->with_detail ? calloc(1, sizeof *detail) : NULL;
 
-    if (detail)
+    if (detail) {
+        span_copy(detail->directory, sizeof detail->directory, span_str(p->conf->name));
         for (size_t i = 0; i < p->conf->uri.n && detail->error[0] == '\0'; i++) {
             span_copy(detail->server, sizeof detail->server, span_str(p->conf->uri.v[i]));
             span_copy(detail->error, sizeof detail->error, span_str(p->servers[i].error));
         }
+        if (detail->error[0] == '\0')
+            span_copy(detail->error, sizeof detail->error,
+                      span_str("no answer within the timeout"));
+    }
     job_unlink(p, job);
     job_answer(job, &unavailable, detail);
 }
@@ -231,6 +242,26 @@ job_add_waiter(struct dir_job *job, struct dir_inbox *box, uint64_t id, unsigned
     return true;
 }
 
+static bool
+are_all_down(const struct dir_pool *p)
+{
+    for (size_t i = 0; i < p->conf->uri.n; i++)
+        if (!p->servers[i].is_known || p->servers[i].is_up)
+            return false;
+    return true;
+}
+
+/* No connection stands and none is to be had.  Not so until a restarted server had its time, after
+ * a connection that was of use. */
+static void
+go_down(struct dir_pool *p, bool is_refused)
+{
+    if (!is_refused && clock_ms() - p->useful_ms < p->conf->timeout)
+        return;
+    p->is_down = true;
+    fail_queue(p);
+}
+
 /* Up to a quarter more or less, so that a fleet does not come back as one. */
 static int64_t
 jittered(struct dir_pool *p, int64_t ms)
@@ -254,6 +285,30 @@ tell(struct dir_pool *p, size_t uri, const char *state, enum log_level level, co
     log_end(&l);
 }
 
+static void
+search_state(struct dir_pool *p, size_t uri, const char *error)
+{
+    if (error) {
+        if (p->search_error[0] == '\0')
+            p->probe_ms = 0;
+        p->search_uri = uri;
+        span_copy(p->search_error, sizeof p->search_error,
+                  span_of(error, strnlen(error, sizeof p->search_error - 1)));
+        /* One address may always fail among others that do not: not a line for each. */
+        if (!p->is_search_told && clock_ms() - p->search_told_ms >= TELL_AGAIN_MS) {
+            tell(p, uri, "degraded", LOG_LEVEL_WARNING, error);
+            p->search_told_ms = clock_ms();
+            p->is_search_told = true;
+        }
+        return;
+    }
+    if (p->is_search_told)
+        tell(p, uri, "up", LOG_LEVEL_NOTICE, NULL);
+    p->is_search_told = false;
+    p->search_error[0] = '\0';
+    p->is_mute = false;
+}
+
 /* The connections' part. */
 
 bool
@@ -275,11 +330,14 @@ dir_pool_may_try(struct dir_pool *p, size_t who, int64_t now_ms, int64_t *until_
 }
 
 void
-dir_pool_opened(struct dir_pool *p, size_t who, size_t uri)
+dir_pool_opened(struct dir_pool *p, size_t who, size_t uri, const char *search_error)
 {
     struct member *m = &p->members[who];
 
     pthread_mutex_lock(&p->lock);
+    if (p->n_ready == 0)
+        p->is_mute = true;
+    search_state(p, uri, search_error);
     m->is_ready = true;
     m->uri = uri;
     m->next_try_ms = 0;
@@ -315,10 +373,7 @@ dir_pool_failed(struct dir_pool *p, size_t who, bool is_refused)
     if (p->n_ready == 0) {
         p->next_try_ms = back_off(p, &p->backoff_ms);
         p->is_trying = false;
-        if (is_refused || clock_ms() - p->useful_ms >= p->conf->timeout) {
-            p->is_down = true;
-            fail_queue(p);
-        }
+        go_down(p, is_refused);
         wake_all(p);
     }
     pthread_mutex_unlock(&p->lock);
@@ -327,12 +382,16 @@ dir_pool_failed(struct dir_pool *p, size_t who, bool is_refused)
 void
 dir_pool_closed(struct dir_pool *p, size_t who, bool was_useful)
 {
+    struct member *m = &p->members[who];
+
     pthread_mutex_lock(&p->lock);
-    assert(p->members[who].is_ready);
-    p->members[who].is_ready = false;
+    assert(m->is_ready);
+    m->is_ready = false;
     p->n_ready--;
     if (was_useful)
         p->useful_ms = clock_ms();
+    if (p->n_ready == 0 && are_all_down(p))
+        go_down(p, false);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -350,6 +409,10 @@ dir_pool_server(struct dir_pool *p, size_t uri, const char *error)
     }
     if (!error)
         s->error[0] = '\0';
+    if (error && p->search_uri == uri) { /* there is worse to tell */
+        p->search_error[0] = '\0';
+        p->is_search_told = false;
+    }
     if (is_change) {
         tell(p, uri, error ? "down" : "up", error ? LOG_LEVEL_WARNING : LOG_LEVEL_NOTICE, error);
         s->told_ms = clock_ms();
@@ -365,15 +428,32 @@ void
 dir_pool_search_state(struct dir_pool *p, size_t uri, const char *error)
 {
     pthread_mutex_lock(&p->lock);
-    if (error && p->search_error[0] == '\0') {
-        tell(p, uri, "degraded", LOG_LEVEL_WARNING, error);
-        span_copy(p->search_error, sizeof p->search_error,
-                  span_of(error, strnlen(error, sizeof p->search_error - 1)));
-    } else if (!error && p->search_error[0] != '\0') {
-        tell(p, uri, "up", LOG_LEVEL_NOTICE, NULL);
-        p->search_error[0] = '\0';
-    }
+    search_state(p, uri, error);
     pthread_mutex_unlock(&p->lock);
+}
+
+bool
+dir_pool_may_probe(struct dir_pool *p, int64_t now_ms)
+{
+    bool may;
+
+    pthread_mutex_lock(&p->lock);
+    may = p->search_error[0] != '\0' && p->probe_ms <= now_ms;
+    if (may)
+        p->probe_ms = now_ms + jittered(p, PROBE_MS);
+    pthread_mutex_unlock(&p->lock);
+    return may;
+}
+
+int64_t
+dir_pool_probe_ms(struct dir_pool *p)
+{
+    int64_t probe_ms;
+
+    pthread_mutex_lock(&p->lock);
+    probe_ms = p->search_error[0] != '\0' ? p->probe_ms : INT64_MAX;
+    pthread_mutex_unlock(&p->lock);
+    return probe_ms;
 }
 
 bool
@@ -399,14 +479,17 @@ dir_pool_goes_home(struct dir_pool *p, size_t uri)
 }
 
 bool
-dir_pool_is_abroad(struct dir_pool *p)
+dir_pool_is_unvisited(struct dir_pool *p, size_t uri)
 {
-    bool is_abroad;
+    bool is_unvisited;
 
     pthread_mutex_lock(&p->lock);
-    is_abroad = p->n_ready > 0 && !p->servers[0].is_up;
+    is_unvisited = p->n_ready > 0;
+    for (size_t i = 0; i < p->n_members; i++)
+        if (p->members[i].is_ready && p->members[i].uri == uri)
+            is_unvisited = false;
     pthread_mutex_unlock(&p->lock);
-    return is_abroad;
+    return is_unvisited;
 }
 
 void
@@ -542,6 +625,7 @@ dir_pool_new(const struct settings_directory *conf, struct dir_cache *cache, str
     memcpy(&p->jitter, &p->key, sizeof p->jitter);
     p->backoff_ms = BACKOFF_FIRST_MS;
     p->useful_ms = clock_ms() - conf->timeout; /* never yet */
+    p->search_told_ms = clock_ms() - TELL_AGAIN_MS;
     p->last = &p->first;
     pthread_mutex_init(&p->lock, NULL);
     if (start_members(p, e) < 0)
@@ -607,7 +691,8 @@ ask_locked(struct dir_pool *p, struct span key, bool with_detail, struct dir_inb
     uint64_t hash = siphash64(&p->key, key.p, key.n);
     struct dir_job *job = with_detail ? NULL : *job_find(p, hash, key);
 
-    if (p->is_down || p->end != DIR_POOL_GO_ON)
+    /* Who wants to know why nobody can be asked is told. */
+    if ((p->is_down && !with_detail) || p->end != DIR_POOL_GO_ON)
         return false;
     if (job)
         return job_add_waiter(job, box, id, step);
@@ -626,7 +711,10 @@ ask_locked(struct dir_pool *p, struct span key, bool with_detail, struct dir_inb
     job->chain = p->buckets[hash % BUCKETS];
     p->buckets[hash % BUCKETS] = job;
     p->n_jobs++;
-    queue_push(p, job);
+    if (p->is_down)
+        job_fail(p, job);
+    else
+        queue_push(p, job);
     return true;
 }
 
@@ -648,7 +736,7 @@ dir_pool_is_up(struct dir_pool *p)
     bool is_up;
 
     pthread_mutex_lock(&p->lock);
-    is_up = !p->is_down;
+    is_up = !p->is_down && !(p->is_mute && p->search_error[0] != '\0');
     pthread_mutex_unlock(&p->lock);
     return is_up;
 }
@@ -665,6 +753,18 @@ dir_pool_retry(struct dir_pool *p)
     pthread_mutex_unlock(&p->lock);
 }
 
+static enum dir_server_state
+state_of(const struct dir_pool *p, size_t uri)
+{
+    const struct server *s = &p->servers[uri];
+
+    if (!s->is_known)
+        return DIR_SERVER_UNTRIED;
+    if (!s->is_up)
+        return DIR_SERVER_DOWN;
+    return p->search_error[0] != '\0' && p->search_uri == uri ? DIR_SERVER_DEGRADED : DIR_SERVER_UP;
+}
+
 void
 dir_pool_view(struct dir_pool *p, struct dir_view *out)
 {
@@ -676,9 +776,10 @@ dir_pool_view(struct dir_pool *p, struct dir_view *out)
         struct dir_server_view *s = &out->servers[out->n_servers++];
 
         span_copy(s->uri, sizeof s->uri, span_str(p->conf->uri.v[i]));
-        s->is_up = p->servers[i].is_up;
-        span_copy(s->error, sizeof s->error,
-                  span_str(s->is_up ? p->search_error : p->servers[i].error));
+        s->state = state_of(p, i);
+        span_copy(
+            s->error, sizeof s->error,
+            span_str(s->state == DIR_SERVER_DEGRADED ? p->search_error : p->servers[i].error));
     }
     pthread_mutex_unlock(&p->lock);
 }

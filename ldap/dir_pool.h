@@ -28,11 +28,12 @@ bool dir_pool_has_ended(struct dir_pool *p); /* after dir_pool_stop: dir_pool_fr
  * Questions that are left are not answered.  Clears *P; NULL is fine. */
 void dir_pool_free(struct dir_pool **p);
 
-/* False if nobody can be asked now: all servers are known to be down, or too many questions wait.
- * Else the reply comes into BOX with ID and STEP. KEY is copied. */
+/* False if nobody can be asked now: all servers are known to be down (WITH_DETAIL the reply says
+ * why), or too many questions wait.  Else the reply comes into BOX with ID and STEP. KEY is copied.
+ */
 bool dir_pool_ask(struct dir_pool *p, struct span key, bool with_detail, struct dir_inbox *box,
                   uint64_t id, unsigned step);
-/* Some server answers, or none has been tried to its end yet. */
+/* Some server answers searches, or none has been tried to its end yet. */
 bool dir_pool_is_up(struct dir_pool *p);
 /* Try again now what backs off. */
 void dir_pool_retry(struct dir_pool *p);

@@ -41,11 +41,13 @@ struct dir_query {
     size_t n_x500; /* the address is an IMCEA one, for this */
 
     struct dir_filter filter;
-    char range[128]; /* "attribute;range=N-*" */
+    char range[128]; /* "attribute;range=N-*"; empty: all values of the entry came */
+    unsigned range_next;
     char *range_attributes[2];
 
     size_t entries, references; /* of the current search */
     size_t matches;
+    bool is_unsure; /* values were left out that nobody asks for */
     struct dir_verdict verdict;
     char *dn; /* of the match; while there is none, of the entry whose values go on */
     char *sender_dn;
@@ -110,6 +112,14 @@ dir_query_free(struct dir_query **query)
     free(q->detail);
     free(q);
     *query = NULL;
+}
+
+void
+dir_query_explain(struct dir_query *q, const char *error)
+{
+    if (q->detail)
+        span_copy(q->detail->error, sizeof q->detail->error,
+                  span_of(error, strnlen(error, sizeof q->detail->error - 1)));
 }
 
 const struct dir_verdict *
@@ -284,16 +294,57 @@ take_restriction(struct dir_query *q, const struct dir_attribute *a, struct berv
         take_groups(&q->rules[LIST_DENY], values, !a->is_ranged);
 }
 
+/* VALUE behind the N octets of the detail's text; the new length, or one beyond the room. */
+static size_t
+put_escaped(struct dir_detail *d, size_t n, struct span value)
+{
+    const size_t room = sizeof d->text;
+
+    for (size_t i = 0; i < value.n && n < room; i++) {
+        unsigned char c = (unsigned char)value.p[i];
+
+        if (c < 0x20 || c == 0x7f)
+            n += (size_t)snprintf(d->text + n, room - n, "\\x%02x", c);
+        else
+            d->text[n++] = value.p[i];
+    }
+    return n;
+}
+
+/* A line for VALUE, unless there is no room for it.  Control characters are \xNN: they would begin
+ * lines of their own. */
 static void
 take_detail(struct dir_query *q, struct span name, struct span value)
 {
     struct dir_detail *d = q->detail;
-    size_t room = sizeof d->text - q->n_detail;
+    size_t n = put_escaped(d, q->n_detail, name);
 
-    if (name.n + value.n + 4 > room)
+    n = put_escaped(d, n, span_str(": "));
+    n = put_escaped(d, n, value);
+    if (n + 1 < sizeof d->text) {
+        d->text[n++] = '\n';
+        q->n_detail = n;
+    }
+    d->text[q->n_detail] = '\0';
+}
+
+/* More values of an address attribute are to be asked for, from NEXT on. */
+static void
+go_on(struct dir_query *q, struct span name, unsigned next)
+{
+    int n;
+
+    /* One attribute of one entry is followed, and a server that repeats itself is not. */
+    if (q->range[0] != '\0' || (q->step == STEP_RANGE && next <= q->range_next)) {
+        q->is_unsure = true;
         return;
-    q->n_detail += (size_t)snprintf(d->text + q->n_detail, room, "%.*s: %.*s\n", (int)name.n,
-                                    name.p, (int)value.n, value.p);
+    }
+    n = snprintf(q->range, sizeof q->range, "%.*s;range=%u-*", (int)name.n, name.p, next);
+    q->range_next = next;
+    if (n < 0 || (size_t)n >= sizeof q->range) {
+        q->range[0] = '\0';
+        q->is_unsure = true;
+    }
 }
 
 /* One attribute of an entry; true if a value of it is the address. */
@@ -311,7 +362,7 @@ take_attribute(struct dir_query *q, const char *description, struct berval *cons
             take_detail(q, a.name, value_span(values[i]));
     }
     if (is_address && a.is_ranged && !a.is_last)
-        snprintf(q->range, sizeof q->range, "%.*s;range=%u-*", (int)a.name.n, a.name.p, a.next);
+        go_on(q, a.name, a.next);
     return has_match;
 }
 
@@ -365,12 +416,31 @@ take_found(struct dir_query *q, LDAP *ld, LDAPMessage *entry)
     }
     clear_rules(q);
     q->verdict = (struct dir_verdict){.status = DIR_UNAVAILABLE};
+    q->is_unsure = q->is_unsure || q->range[0] != '\0'; /* of the entry before this one */
     has_match = take_attributes(q, ld, entry) || (q->plan->n_addresses == 0 && q->n_x500 == 0);
     if (!has_match && q->range[0] == '\0')
         return;
     keep_dn(&q->dn, ld, entry);
     if (has_match)
         q->matches = 1;
+}
+
+/* Active Directory compares loosely: this entry may be another's.  Of very many values only a part
+ * comes, under another name; then the server's word must do. */
+static bool
+is_sender(const struct dir_query *q, LDAP *ld, LDAPMessage *entry)
+{
+    bool has_match = false, has_values = false;
+
+    for (char *const *name = sender_attributes; *name; name++) {
+        struct berval **values = ldap_get_values_len(ld, entry, *name);
+
+        has_values = has_values || values;
+        for (size_t i = 0; values && values[i]; i++)
+            has_match = has_match || dir_result_is_address(value_span(values[i]), q->sender);
+        ldap_value_free_len(values);
+    }
+    return has_match || !has_values;
 }
 
 void
@@ -386,7 +456,7 @@ dir_query_entry(struct dir_query *q, LDAP *ld, LDAPMessage *entry)
             q->matches = 1;
         break;
     case STEP_SENDER:
-        if (!q->sender_dn)
+        if (!q->sender_dn && is_sender(q, ld, entry))
             keep_dn(&q->sender_dn, ld, entry);
         break;
     case STEP_USERS:
@@ -502,12 +572,12 @@ find_ended(struct dir_query *q, int code)
 
     if (q->matches > 0)
         found(q);
-    else if (!is_complete)
+    else if (!is_complete || (q->step == STEP_RANGE && q->entries == 0))
         finish(q, DIR_UNAVAILABLE);
     else if (q->range[0] != '\0' && q->dn)
         q->step = STEP_RANGE;
-    else if (q->references > 0 && !q->plan->is_ad)
-        finish(q, DIR_UNAVAILABLE); /* the rest of the tree is elsewhere */
+    else if (q->is_unsure || (q->references > 0 && !q->plan->is_ad))
+        finish(q, DIR_UNAVAILABLE); /* the rest of the values, or of the tree, is elsewhere */
     else
         finish(q, DIR_ABSENT);
 }

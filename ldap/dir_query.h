@@ -34,6 +34,8 @@ void dir_query_reference(struct dir_query *q);
  * one. */
 bool dir_query_end(struct dir_query *q, int code);
 
+/* Why the question stays open, for its detail. */
+void dir_query_explain(struct dir_query *q, const char *error);
 const struct dir_verdict *dir_query_verdict(const struct dir_query *q);
 /* malloc'd, the caller's from then on; NULL without with_detail. */
 struct dir_detail *dir_query_take_detail(struct dir_query *q);

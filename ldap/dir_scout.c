@@ -7,10 +7,17 @@
 #include <time.h>
 
 #include "base/clock.h"
-#include "ldap/dir_link.h"
+#include "ldap/dir_wire.h"
 
-#define FIRST_MS 10000
-#define LAST_MS  (5 * 60 * 1000)
+#define FIRST_MS   10000
+#define STANDBY_MS 1000 /* until the first visit to those that stand by */
+#define LAST_MS    (5 * 60 * 1000)
+#define REFUSED_MS (15 * 60 * 1000) /* an account locks after a few wrong passwords */
+
+/* When a server is tried next, and how long after that again. */
+struct visit {
+    int64_t next_ms, pause_ms;
+};
 
 struct dir_scout {
     struct dir_pool *pool;
@@ -20,13 +27,25 @@ struct dir_scout {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool is_ending;
+    struct visit visits[]; /* one for each server */
 };
+
+/* The server that is due first. */
+static size_t
+next_visit(const struct dir_scout *s)
+{
+    size_t uri = 0;
+
+    for (size_t i = 1; i < s->plan->conf->uri.n; i++)
+        if (s->visits[i].next_ms < s->visits[uri].next_ms)
+            uri = i;
+    return uri;
+}
 
 /* True: it is time to look; false: to end. */
 static bool
-pause_scout(struct dir_scout *s, int64_t ms)
+pause_scout(struct dir_scout *s, int64_t until_ms)
 {
-    int64_t until_ms = clock_ms() + ms;
     struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
                              .tv_nsec = (long)(until_ms % 1000) * 1000000L};
     bool is_ending;
@@ -39,26 +58,45 @@ pause_scout(struct dir_scout *s, int64_t ms)
     return !is_ending;
 }
 
+static void
+visit(struct dir_scout *s, size_t uri)
+{
+    struct visit *v = &s->visits[uri];
+    struct err e;
+
+    switch (dir_wire_open(&s->link, s->plan, uri, &e)) {
+    case DIR_LINK_OK:
+        dir_pool_server(s->pool, uri, NULL);
+        dir_link_close(&s->link);
+        v->pause_ms = LAST_MS;
+        if (uri == 0)
+            dir_pool_go_home(s->pool);
+        return;
+    case DIR_LINK_FAILED:
+        v->pause_ms = v->pause_ms * 2 < LAST_MS ? v->pause_ms * 2 : LAST_MS;
+        break;
+    case DIR_LINK_REFUSED:
+        v->pause_ms = REFUSED_MS;
+        break;
+    }
+    dir_pool_server(s->pool, uri, e.text);
+}
+
 static void *
 run(void *arg)
 {
     struct dir_scout *s = arg;
-    int64_t pause_ms = FIRST_MS;
+    size_t uri = next_visit(s);
 
-    while (pause_scout(s, pause_ms)) {
-        enum dir_link_result result;
-        struct err e;
+    while (pause_scout(s, s->visits[uri].next_ms)) {
+        struct visit *v = &s->visits[uri];
 
-        if (!dir_pool_is_abroad(s->pool)) {
-            pause_ms = FIRST_MS;
-            continue;
-        }
-        result = dir_link_open(&s->link, s->plan, 0, &e);
-        dir_pool_server(s->pool, 0, result == DIR_LINK_OK ? NULL : e.text);
-        dir_link_close(&s->link);
-        if (result == DIR_LINK_OK)
-            dir_pool_go_home(s->pool);
-        pause_ms = result == DIR_LINK_REFUSED || pause_ms * 2 > LAST_MS ? LAST_MS : pause_ms * 2;
+        if (dir_pool_is_unvisited(s->pool, uri))
+            visit(s, uri);
+        else
+            v->pause_ms = FIRST_MS;
+        v->next_ms = clock_ms() + v->pause_ms;
+        uri = next_visit(s);
     }
     return NULL;
 }
@@ -67,7 +105,8 @@ struct dir_scout *
 dir_scout_new(struct dir_pool *pool, const struct dir_plan *plan, struct dir_watchdog *w,
               struct err *e)
 {
-    struct dir_scout *s = calloc(1, sizeof *s);
+    const size_t n = plan->conf->uri.n;
+    struct dir_scout *s = calloc(1, sizeof *s + n * sizeof s->visits[0]);
     pthread_condattr_t monotonic;
     sigset_t all, before;
     int rc;
@@ -79,6 +118,9 @@ dir_scout_new(struct dir_pool *pool, const struct dir_plan *plan, struct dir_wat
     s->pool = pool;
     s->plan = plan;
     dir_link_init(&s->link, w);
+    for (size_t i = 0; i < n; i++)
+        s->visits[i] = (struct visit){.next_ms = clock_ms() + (i == 0 ? FIRST_MS : STANDBY_MS),
+                                      .pause_ms = FIRST_MS};
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);

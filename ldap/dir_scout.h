@@ -6,8 +6,9 @@
 #include "ldap/dir_plan.h"
 #include "ldap/dir_watchdog.h"
 
-/* While connections stand with another server, a thread tries the first one now and then, so that
- * no question waits for a server that may still hang. */
+/* A thread tries the servers that no connection stands with, now and then: the first one, so that
+ * connections return to it and no question waits for one that may still hang; and those that stand
+ * by, so that their state is known before they are needed. */
 
 struct dir_scout;
 

@@ -39,6 +39,22 @@ dir_source_text(enum dir_source source)
     return "";
 }
 
+const char *
+dir_server_state_text(enum dir_server_state state)
+{
+    switch (state) {
+    case DIR_SERVER_UNTRIED:
+        return "untried";
+    case DIR_SERVER_UP:
+        return "up";
+    case DIR_SERVER_DEGRADED:
+        return "degraded";
+    case DIR_SERVER_DOWN:
+        break;
+    }
+    return "down";
+}
+
 /* The section of OLD (or NULL) that does what CONF asks for; else a new one. */
 static struct dir_section *
 take_section(const struct dir_set *old, struct settings *st, const struct settings_directory *conf,

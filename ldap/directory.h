@@ -88,10 +88,19 @@ enum dir_status directories_recall(struct directories *d, struct span address, b
 /* A directory's state, a value. */
 #define DIR_VIEW_SERVERS 8
 
+enum dir_server_state {
+    DIR_SERVER_UNTRIED, /* a stand-by that nobody has asked yet */
+    DIR_SERVER_UP,
+    DIR_SERVER_DEGRADED, /* the last question to it stayed open */
+    DIR_SERVER_DOWN
+};
+/* "untried", "up", "degraded", "down". */
+const char *dir_server_state_text(enum dir_server_state state);
+
 struct dir_server_view {
     char uri[256];
-    bool is_up;
-    char error[160]; /* the last one; empty: none since it came up */
+    enum dir_server_state state;
+    char error[160]; /* of DEGRADED and DOWN */
 };
 
 struct dir_view {

@@ -34,7 +34,8 @@ struct ask {
     int64_t stale_age_ms;
     directory_done_fn *done;
     void *arg;
-    struct dir_set *set; /* a reference, which keeps walk.sections */
+    struct dir_set *set;        /* a reference, which keeps walk.sections */
+    struct dir_detail *trouble; /* why the first of those could not be asked; NULL: none yet */
     struct walk walk;
     char address[DIR_ADDRESS_MAX + 1], sender[DIR_ADDRESS_MAX + 1];
 };
@@ -156,6 +157,7 @@ ask_free(struct directory_client *c, struct ask *a)
     assert(*at == a);
     *at = a->chain;
     dir_set_unref(a->set);
+    free(a->trouble);
     free(a);
 }
 
@@ -414,6 +416,17 @@ directory_ask(struct directory_client *c, const struct settings_domain *domain, 
     return DIR_PENDING;
 }
 
+/* One directory's trouble is what is worth telling if the others do not know the address. */
+static void
+keep_trouble(struct ask *a, const struct dir_detail *detail)
+{
+    if (!detail || detail->error[0] == '\0' || a->trouble)
+        return;
+    a->trouble = malloc(sizeof *a->trouble);
+    if (a->trouble)
+        *a->trouble = *detail;
+}
+
 /* A's last key was answered with V, or (V without a verdict) was not: what is stale is better than
  * nothing. */
 static void
@@ -425,9 +438,11 @@ ask_answered(struct directory_client *c, struct ask *a, const struct dir_verdict
     struct dir_answer answer;
     directory_done_fn *done = a->done;
     void *arg = a->arg;
+    struct dir_detail *trouble;
     int64_t age_ms = 0;
 
     ask_unschedule(c, a);
+    keep_trouble(a, detail);
     if (v->status == DIR_UNAVAILABLE && a->has_stale) {
         v = &a->stale;
         source = a->stale_source;
@@ -438,9 +453,23 @@ ask_answered(struct directory_client *c, struct ask *a, const struct dir_verdict
         ask_wait(c, a, &pending, now_ms);
         return;
     }
+    trouble = a->trouble;
+    a->trouble = NULL;
     ask_free(c, a);
-    answer.detail = detail;
+    answer.detail = answer.status == DIR_UNAVAILABLE && trouble ? trouble : detail;
     done(arg, &answer);
+    free(trouble);
+}
+
+static void
+ask_expired(struct directory_client *c, struct ask *a, int64_t now_ms)
+{
+    static const struct dir_verdict nothing = {.status = DIR_UNAVAILABLE};
+    struct dir_detail detail = {.error = "no answer within the timeout"};
+
+    span_copy(detail.directory, sizeof detail.directory,
+              span_str(a->walk.sections[a->walk.i]->conf->name));
+    ask_answered(c, a, &nothing, &detail, now_ms);
 }
 
 bool
@@ -480,7 +509,6 @@ order_answered(struct directory_client *c, const struct dir_reply *r)
 void
 directory_client_dispatch(struct directory_client *c, int64_t now_ms)
 {
-    static const struct dir_verdict nothing = {.status = DIR_UNAVAILABLE};
     struct mailbox_item *item = mailbox_take(dir_inbox_mailbox(c->box));
 
     while (item) {
@@ -495,5 +523,5 @@ directory_client_dispatch(struct directory_client *c, int64_t now_ms)
         dir_reply_free(r);
     }
     while (c->earliest && c->earliest->deadline_ms <= now_ms)
-        ask_answered(c, c->earliest, &nothing, NULL, now_ms);
+        ask_expired(c, c->earliest, now_ms);
 }

@@ -415,17 +415,18 @@ take_rest(struct sync_look *k, LDAPMessage *entry, struct part *part)
     while (dn && part->next > 0 && rc == 0) {
         char range[96];
         char *attributes[] = {range, NULL};
-        unsigned before = part->next;
+        unsigned from = part->next;
         const struct sync_search s = {.base = dn,
                                       .scope = LDAP_SCOPE_BASE,
                                       .filter = "(objectClass=*)",
                                       .attributes = attributes,
                                       .is_missing_fine = true};
 
-        snprintf(range, sizeof range, "%s;range=%u-*", part->name, part->next);
+        snprintf(range, sizeof range, "%s;range=%u-*", part->name, from);
+        part->next = 0; /* nothing may come: the object is gone */
         rc = sync_search(k, &s, take_attributes, part);
-        if (part->next == before) /* nothing came */
-            part->next = 0;
+        if (rc == 0 && part->next > 0 && part->next <= from)
+            rc = err_set(&k->e, ERR_LDAP, "search: the server repeats the values of %s", dn);
     }
     ldap_memfree(dn);
     return rc;

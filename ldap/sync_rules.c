@@ -166,16 +166,34 @@ add_address(const struct sync_look *k, struct resolved *r, struct span value)
     snapshot_rows_add(&r->hashes, &hash);
 }
 
+/* Some attribute of ENTRY has more values than came. */
+static bool
+is_cut(const struct sync_look *k, LDAPMessage *entry)
+{
+    BerElement *ber = NULL;
+    bool is_ranged = false;
+
+    for (char *name = ldap_first_attribute(k->link->ld, entry, &ber); name;
+         name = ldap_next_attribute(k->link->ld, entry, ber)) {
+        is_ranged = is_ranged || dir_result_attribute(span_str(name)).is_ranged;
+        ldap_memfree(name);
+    }
+    ber_free(ber, 0);
+    return is_ranged;
+}
+
 static int
 take_addresses(struct sync_look *k, LDAPMessage *entry, void *arg)
 {
+    struct resolved *r = arg;
     static const char *const attributes[] = {"proxyAddresses", "targetAddress"};
 
+    r->is_open = r->is_open || is_cut(k, entry);
     for (size_t i = 0; i < 2; i++) {
         struct berval **values = ldap_get_values_len(k->link->ld, entry, attributes[i]);
 
         for (size_t v = 0; values && values[v]; v++)
-            add_address(k, arg, span_of(values[v]->bv_val, values[v]->bv_len));
+            add_address(k, r, span_of(values[v]->bv_val, values[v]->bv_len));
         ldap_value_free_len(values);
     }
     return 0;
@@ -274,6 +292,7 @@ take_member(struct sync_look *k, LDAPMessage *entry, void *arg)
     struct berval **values = ldap_get_values_len(k->link->ld, entry, "member");
     int rc = m->is_member ? take_addresses(k, entry, m->resolved) : 0;
 
+    m->resolved->is_open = m->resolved->is_open || is_cut(k, entry);
     if (values && m->count + (size_t)ldap_count_values_len(values) > MEMBERS_MAX)
         m->resolved->is_open = true;
     for (size_t i = 0; values && values[i] && rc == 0 && !m->resolved->is_open; i++)

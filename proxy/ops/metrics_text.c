@@ -187,24 +187,26 @@ downstream_connections(struct writer *w, const struct status *s)
     }
 }
 
-/* Two directories may ask the same server: that is one series, up if either finds it so. */
+/* Two directories may ask the same server: that is one series, up if either finds it so.  Of a
+ * stand-by that nobody has asked yet there is nothing to say. */
 static void
 directory_servers(struct writer *w, const struct status *s)
 {
     for (size_t d = 0; d < s->n_directories; d++) {
         for (size_t i = 0; i < s->directories[d].n_servers; i++) {
             const char *uri = s->directories[d].servers[i].uri;
-            bool is_up = false, is_first = true;
+            bool is_up = false, is_tried = false, is_first = true;
             for (size_t e = 0; e < s->n_directories; e++) {
                 for (size_t j = 0; j < s->directories[e].n_servers; j++) {
                     const struct dir_server_view *other = &s->directories[e].servers[j];
                     if (strcmp(other->uri, uri) != 0)
                         continue;
-                    is_up = is_up || other->is_up;
+                    is_up = is_up || other->state == DIR_SERVER_UP;
+                    is_tried = is_tried || other->state != DIR_SERVER_UNTRIED;
                     is_first = is_first && !(e < d || (e == d && j < i));
                 }
             }
-            if (is_first)
+            if (is_first && is_tried)
                 count(w, LABELS("server", uri), is_up);
         }
     }

@@ -120,8 +120,8 @@ servers(const struct dir_view *d)
     json_t *list = json_array();
     for (size_t i = 0; i < d->n_servers; i++) {
         json_t *one = with(json_object(), "uri", json_text_str(d->servers[i].uri));
-        one = with(one, "state", json_string(d->servers[i].is_up ? "up" : "down"));
-        one = with(one, "error", json_text_str(d->servers[i].is_up ? "" : d->servers[i].error));
+        one = with(one, "state", json_string(dir_server_state_text(d->servers[i].state)));
+        one = with(one, "error", json_text_str(d->servers[i].error));
         list = also(list, one);
     }
     return list;

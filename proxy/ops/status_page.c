@@ -372,8 +372,10 @@ directories(const struct status *s, struct evbuffer *out)
         for (size_t k = 0; k < d->n_servers; k++) {
             directory_cells(d, out);
             name_cell(out, "Server", d->servers[k].uri);
-            state_cell(out, d->servers[k].is_up, d->servers[k].is_up ? "up" : "down",
-                       d->servers[k].is_up ? "" : d->servers[k].error);
+            state_cell(out,
+                       d->servers[k].state == DIR_SERVER_UP ||
+                           d->servers[k].state == DIR_SERVER_UNTRIED,
+                       dir_server_state_text(d->servers[k].state), d->servers[k].error);
         }
         if (!d->n_servers) {
             directory_cells(d, out);

@@ -40,10 +40,9 @@ status_problems(const struct status *s, struct status_problem *out, size_t max)
         const struct dir_view *d = &s->directories[i];
         for (size_t k = 0; k < d->n_servers && n < max; k++) {
             const struct dir_server_view *v = &d->servers[k];
-            /* One that is up may still fail each search: a wrong base, say. */
-            if (!v->is_up || v->error[0] != '\0')
+            if (v->state == DIR_SERVER_DEGRADED || v->state == DIR_SERVER_DOWN)
                 out[n++] = (struct status_problem){"directory", d->name, v->uri,
-                                                   v->is_up ? "degraded" : "down", v->error};
+                                                   dir_server_state_text(v->state), v->error};
         }
         if (d->snapshot_error[0] != '\0' && n < max)
             out[n++] =

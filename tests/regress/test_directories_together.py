@@ -93,7 +93,7 @@ def test_one_that_cannot_be_asked_makes_an_unknown_address_451(mx, slapd, dead, 
     one = mx(harvest=strangers(), **{name: section(server, timeout="500ms") for name, server in servers_of.items()})
     for name, server in servers_of.items():
         one.wait_log("directory", state="up", host=server.uri)
-    servers_of[dead].process.send_signal(how)
+    servers_of[dead].freeze() if how == signal.SIGSTOP else servers_of[dead].stop(how)
     alive = "ben" if dead == "north" else "anna"
     assert rcpt(one, alive) == TAKEN
     assert rcpt(one, "nobody") == LATER

@@ -4,11 +4,13 @@ import json
 import os
 import signal
 import tempfile
+import time
 
 import pytest
 
 from conftest import CONTENT
 from harness import servers
+from harness.journal import poll
 
 PEOPLE = {"anna": ["anna@example.test", "a@example.test"], "ben": ["ben@example.test"],
           "carl": ["carl@example.test"]}
@@ -19,8 +21,8 @@ def slapd(directory, certificates):
     """Call it for a running slapd with PEOPLE."""
     started = []
 
-    def start():
-        started.append(servers.Slapd(tempfile.mkdtemp(dir=directory), certificates, PEOPLE))
+    def start(recipients=PEOPLE, **config):
+        started.append(servers.Slapd(tempfile.mkdtemp(dir=directory), certificates, recipients, **config))
         return started[-1]
     yield start
     for one in started:
@@ -65,6 +67,101 @@ def restart(one):
     servers.Server.__init__(one, one.directory, one.process.args, port=one.port)
 
 
+# Binds
+
+# Whoever has a certificate of our CA is known by its name; only that one may read.
+BY_CERTIFICATE = """
+TLSVerifyClient demand
+authz-regexp "^cn=([^,]+)$" "cn=$1,dc=example,dc=test"
+"""
+FOR_POSTERN = """
+access to * by dn.exact="cn=postern.example.test,dc=example,dc=test" read by anonymous auth by * none
+"""
+
+
+@pytest.fixture
+def pem(certificates, directory, monkeypatch):
+    """Call it with a certificate of the harness for a file with it and its key."""
+    # What libldap forgets of them (see ldap/dir_tls.h) is no fault of ours.
+    known = servers.write(directory, "known", "leak:gnutls_x509_privkey_init\nleak:gnutls_x509_crt_init\n")
+    monkeypatch.setenv("LSAN_OPTIONS", f"suppressions={known}:print_suppressions=0")
+
+    def join(which):
+        path = os.path.join(directory, "client.pem")
+        with open(path, "w", encoding="ascii") as out:
+            for part in (which.certificate, which.key):
+                with open(part, encoding="ascii") as text:
+                    out.write(text.read())
+        os.chmod(path, 0o600)
+        return path
+    return join
+
+
+@pytest.mark.parametrize("transport, starttls", [("uri", "yes"), ("tls_uri", "no")])
+def test_a_certificate_instead_of_a_password(slapd, ask, pem, certificates, transport, starttls):
+    server = slapd(config=FOR_POSTERN, globals_=BY_CERTIFICATE)
+    one = ask(getattr(server, transport), starttls=starttls, bind="external", bind_dn="",
+              bind_password_file=pem(certificates.client))
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+    assert one.verdict("nobody@example.test") == "550 5.1.1"
+
+
+@pytest.mark.parametrize("transport, starttls", [("uri", "yes"), ("tls_uri", "no")])
+@pytest.mark.parametrize("who", ["stranger", "none"])
+def test_a_certificate_that_does_not_fit_is_no_no(slapd, ask, pem, certificates, transport, starttls, who):
+    server = slapd(config=FOR_POSTERN, globals_=BY_CERTIFICATE)
+    one = ask(getattr(server, transport), starttls=starttls, bind="external", bind_dn="",
+              bind_password_file=pem(certificates.stranger) if who == "stranger" else "")
+    assert one.wait_log("directory", state="down")["error"]
+    assert one.verdict("anna@example.test") == "451 4.4.3"
+    assert not is_ready(one)[0]
+
+
+def test_a_certificate_without_rights_is_no_no(slapd, ask, pem, certificates):
+    """The server knows it, under a name that may read nothing."""
+    server = slapd(config=FOR_POSTERN, globals_=BY_CERTIFICATE)
+    one = ask(server.tls_uri, bind="external", bind_dn="", bind_password_file=pem(certificates.exchange))
+    assert "search" in one.wait_log("directory", state="down")["error"]
+    assert one.verdict("anna@example.test") == "451 4.4.3"
+
+
+# What Exchange would accept and bounce
+
+def test_restrictions_live(slapd, ask):
+    ldif = "".join(servers.recipient_entry(*item) for item in PEOPLE.items()) + "".join([
+        servers.recipient_entry("list", ["list@example.test"], member=[servers.recipient_dn("ben")]),
+        servers.recipient_entry("staff", ["staff@example.test"], msExchRequireAuthToSendTo=["TRUE"]),
+        servers.recipient_entry("open", ["open@example.test"], msExchRequireAuthToSendTo=["FALSE"]),
+        servers.recipient_entry("board", ["board@example.test"], authOrig=[servers.recipient_dn("anna")],
+                                dLMemSubmitPerms=[servers.recipient_dn("list")]),
+        servers.recipient_entry("press", ["press@example.test"], unauthOrig=[servers.recipient_dn("anna")],
+                                dLMemRejectPerms=[servers.recipient_dn("list")]),
+        # A name in a list that is nobody's any longer.
+        servers.recipient_entry("ghost", ["ghost@example.test"], authOrig=[servers.recipient_dn("gone")]),
+        servers.recipient_entry("far", ["far@example.test"], dLMemSubmitPerms=["cn=list,dc=elsewhere,dc=test"]),
+        servers.recipient_entry("small", ["small@example.test"], delivContLength=["10"])])
+    one = ask(slapd(ldif).uri)
+    known, denied = "250 2.1.5", "550 5.7.1"
+    for name, sender, expected in [
+            ("staff", "anna@example.test", denied), ("staff", "", denied), ("open", "x@example.org", known),
+            ("board", "a@example.test", known), ("board", "ben@example.test", known),
+            ("board", "carl@example.test", denied), ("board", "x@example.org", denied), ("board", "", denied),
+            ("press", "anna@example.test", denied), ("press", "ben@example.test", denied),
+            ("press", "carl@example.test", known), ("press", "x@example.org", known), ("press", "", known),
+            ("ghost", "anna@example.test", denied), ("ghost", "x@example.org", denied),
+            ("far", "x@example.org", denied)]:
+        assert one.verdict(f"{name}@example.test", sender) == expected, (name, sender)
+    client = one.client()
+    for size, status in ((10240, known), (10241, "552 5.2.3")):
+        client.ok(f"MAIL FROM:<x@example.org> SIZE={size}")
+        assert client.command("RCPT TO:<small@example.test>").status == status
+        client.ok("RSET")
+    plain = ask(slapd(ldif).uri, type="ldap", attributes="proxyAddresses")
+    assert plain.verdict("staff@example.test") == known  # of Exchange's attributes it knows nothing
+
+
+# Where it ends
+
 @pytest.mark.parametrize("transport, starttls", [("uri", "no"), ("uri", "yes"), ("tls_uri", "no")])
 def test_transports(slapd, ask, transport, starttls):
     server = slapd()
@@ -102,14 +199,86 @@ def test_a_server_that_cannot_be_used_is_no_no(slapd, ask, changes, error):
     assert len(one.events("directory", state="down")) == 1
 
 
-def test_a_base_that_does_not_exist_is_no_no(slapd, ask):
-    one = ask(slapd().uri, base="ou=nowhere,dc=example,dc=test")
-    assert one.verdict("anna@example.test") == "451 4.4.3"
-    assert "No such object" in one.wait_log("directory", state="degraded")["error"]
-    problem = next(p for p in json.loads(one.get("/readyz")[1])["problems"] if p["part"] == "directory")
-    assert problem["state"] == "degraded" and "No such object" in problem["error"]
+def lookup(one, address="anna@example.test"):
+    return one.control("lookup", address)["live"]
+
+
+def is_ready(one):
+    """What /readyz says, and its problems with the directory."""
+    status, text = one.get("/readyz")
+    problems = [(p["state"], p["error"]) for p in json.loads(text)["problems"] if p["part"] == "directory"]
+    return status == 200, problems
+
+
+BLIND = """
+access to dn.subtree="dc=example,dc=test" by dn.exact="cn=ben,dc=example,dc=test" none by * read
+"""
+
+
+@pytest.mark.parametrize("changes, config, error", [
+    ({"base": "ou=nowhere,dc=example,dc=test"}, "", "No such object"),
+    ({"bind_dn": "cn=ben,dc=example,dc=test"}, BLIND, "No such object"),  # so that nobody learns what there is
+    ({"bind_dn": "cn=ben,dc=example,dc=test"}, BLIND.replace("none", "disclose"), "Insufficient access"),
+])
+def test_a_server_that_takes_binds_and_answers_no_search(slapd, ask, changes, config, error):
+    """It is as good as down: before anybody asks, and without a wait for who does."""
+    one = ask(slapd(config=config).uri, **changes)
+    assert error in one.wait_log("directory", state="down")["error"]
+    poll(lambda: not is_ready(one)[0], "not ready")
+    assert any(state == "down" and error in text for state, text in is_ready(one)[1])
+    for address in ("anna@example.test", "nobody@example.test"):
+        assert one.verdict(address) == "451 4.4.3"
+    live = lookup(one)
+    assert live["result"] == "unavailable" and error in live["error"]
+    assert len(one.events("directory", state="down")) == 1
+    assert not one.events("directory", state="up")
+
+
+def test_a_base_that_goes_and_comes_back(slapd, ask):
+    """Nobody need ask for Postern to find that it can answer again."""
+    server = slapd()
+    server.change("dn: ou=people,dc=example,dc=test\nchangetype: add\nobjectClass: organizationalUnit\nou: people\n\n")
+    one = ask(server.uri, base="ou=people,dc=example,dc=test", cache_negative="0s")
+    assert one.verdict("nobody@example.test") == "550 5.1.1"
+    assert is_ready(one) == (True, [])
+    server.change("dn: ou=people,dc=example,dc=test\nchangetype: delete\n\n")
     assert one.verdict("nobody@example.test") == "451 4.4.3"
-    assert len(one.events("directory", state="degraded")) == 1
+    one.wait_log("directory", state="degraded")
+    poll(lambda: not is_ready(one)[0], "not ready")
+    since = len(one.log)
+    server.change("dn: ou=people,dc=example,dc=test\nchangetype: add\nobjectClass: organizationalUnit\nou: people\n\n")
+    one.wait_log("directory", since=since, state="up")
+    assert is_ready(one) == (True, [])
+    assert one.verdict("nobody@example.test") == "550 5.1.1"
+
+
+def test_the_cached_are_answered_though_no_search_is(slapd, ask):
+    """... and so it is ready."""
+    server = slapd(config=BLIND)
+    one = ask(server.uri, bind_dn="cn=carl,dc=example,dc=test", cache_positive="0s")
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+    server.replace("carl", "userPassword", "another")  # what is bound stays bound
+    server.stop(signal.SIGKILL)
+    one.wait_log("directory", state="down")
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+    assert is_ready(one)[0]
+
+
+def test_one_search_that_fails_is_named(slapd, ask):
+    """Of one address there are too many: that is no trouble with the others, and no "no" either."""
+    crowd = "".join(servers.recipient_entry(f"twin{i}", ["twin@example.test"]) for i in range(30))
+    everybody = "".join(servers.recipient_entry(*item) for item in PEOPLE.items())
+    one = ask(slapd(everybody + crowd).uri, type="ldap", filter="(|(mail=%u)(cn=%l*))", attributes="mail")
+    assert one.verdict("twin@example.test") == "250 2.1.5"
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+    assert one.verdict("nobody@example.test") == "550 5.1.1"
+    # The filter finds many, and what was asked for is not among those that come.
+    assert one.verdict("twi@example.test") == "451 4.4.3"
+    assert "Size limit exceeded" in one.wait_log("directory", state="degraded")["error"]
+    live = lookup(one, "twi@example.test")
+    assert live["result"] == "unavailable" and "Size limit exceeded" in live["error"]
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+    poll(lambda: is_ready(one) == (True, []), "all is well")
 
 
 def test_a_restarted_server_is_not_noticed(slapd, ask):
@@ -150,39 +319,98 @@ def test_on_failure_accept(slapd, ask):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_next_server_takes_over(slapd, ask, how):
     first, second = slapd(), slapd()
-    one = ask(first.tls_uri, second.tls_uri)
+    one = ask(first.tls_uri, second.tls_uri, cache_positive="0s", cache_negative="0s", cache_stale="0s")
     one.wait_log("directory", state="up", host=first.tls_uri)
     assert one.verdict("anna@example.test") == "250 2.1.5"
-    first.process.send_signal(how)
+    first.freeze() if how == signal.SIGSTOP else first.stop(how)
     assert one.verdict("ben@example.test") == "250 2.1.5"
     assert one.verdict("nobody@example.test") == "550 5.1.1"
     one.wait_log("directory", state="down", host=first.tls_uri)
     one.wait_log("directory", state="up", host=second.tls_uri)
+    assert is_ready(one)[0]
     since = len(one.log)
     if how == signal.SIGSTOP:
         first.process.send_signal(signal.SIGCONT)
     else:
-        first.process.wait()
         restart(first)
-    one.wait_log("directory", state="up", host=first.tls_uri, since=since)  # and back to the first
+    one.wait_log("directory", state="up", host=first.tls_uri, since=since)
+    # And back to the first: what it has learnt is known, though the second never heard of it.
+    first.add("dora", ["dora@example.test"])
+    poll(lambda: one.verdict("dora@example.test") == "250 2.1.5", "the first is asked again")
+    second.stop(signal.SIGKILL)
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+
+
+def servers_of(one):
+    """State of each server, in status and in the metrics."""
+    listed = one.control("directory")["directories"][0]["servers"]
+    metrics = one.metrics()
+    return [(server["state"], metrics.get(f'postern_directory_up{{server="{server["uri"]}"}}')) for server in listed]
+
+
+def test_who_stands_by_is_known_before_it_is_needed(slapd, ask):
+    """Until it was tried nothing is said of it; then what it is."""
+    first, second, third = slapd(), slapd(), slapd()
+    third.stop()
+    one = ask(first.uri, second.uri, third.uri)
+    one.wait_log("directory", state="up", host=first.uri)
+    states = servers_of(one)
+    assert states[0] == ("up", 1)
+    assert set(states[1:]) <= {("untried", None), ("up", 1), ("down", 0)}
+    one.wait_log("directory", state="up", host=second.uri)
+    one.wait_log("directory", state="down", host=third.uri)
+    assert servers_of(one) == [("up", 1), ("up", 1), ("down", 0)]
+    assert is_ready(one)[0]
+
+
+def asked(one, address):
+    """A client that has asked for ADDRESS, and reads no reply yet."""
+    client = one.client()
+    client.ok("MAIL FROM:<sender@example.org>")
+    client.send(f"RCPT TO:<{address}>\r\n")
+    return client
 
 
 def test_a_hung_server_delays_its_own_lookups_only(slapd, ask):
     server = slapd()
-    one = ask(server.tls_uri, timeout="3s")
+    one = ask(server.tls_uri, timeout="5s")
     assert one.verdict("anna@example.test") == "250 2.1.5"
-    server.process.send_signal(signal.SIGSTOP)
-    waiting = one.client()
-    waiting.ok("MAIL FROM:<sender@example.org>")
-    waiting.send("RCPT TO:<ben@example.test>\r\n")
+    server.freeze()
+    waiting = asked(one, "ben@example.test")
     other = one.client()
     other.envelope("sender@example.org", "anna@example.test")
     assert other.data(CONTENT).code == 250
-    waiting.silent()
     assert waiting.reply().status == "451 4.4.3"
+    # The order in the log is the order of the verdicts.
+    late = one.wait_log("rcpt", to="<ben@example.test>")
+    events = list(one.log)
+    assert events.index(one.wait_log("message")) < events.index(late)
     one.wait_log("directory", state="down", host=server.tls_uri)
     assert one.verdict("carl@example.test") == "451 4.4.3"
     assert one.verdict("anna@example.test") == "250 2.1.5"
+
+
+def test_nobody_waits_for_a_server_that_is_known_to_hang(slapd, ask):
+    """The first to ask waits, and who asks meanwhile; then all are answered at once, whatever is tried behind."""
+    server = slapd()
+    one = ask(server.uri, timeout="4s", cache_positive="0s")
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+    server.freeze()
+    began = time.monotonic()
+    assert one.verdict("ben@example.test") == "451 4.4.3"
+    first = time.monotonic() - began
+    one.wait_log("directory", state="down", host=server.uri)
+    began = time.monotonic()
+    for _ in range(3):
+        assert one.verdict("ben@example.test") == "451 4.4.3"
+        assert one.verdict("nobody@example.test") == "451 4.4.3"
+        assert one.verdict("anna@example.test") == "250 2.1.5"  # stale
+    assert time.monotonic() - began < first / 2
+    assert "timeout" in lookup(one)["error"]
+    since = len(one.log)
+    server.process.send_signal(signal.SIGCONT)
+    one.wait_log("directory", state="up", since=since)
+    assert one.verdict("ben@example.test") == "250 2.1.5"
 
 
 def test_a_learnt_address_is_known_once_the_negative_answer_is_old(slapd, ask):

@@ -223,6 +223,8 @@ def test_a_part_that_is_elsewhere(slapd, keep):
     other = keep(server, wait=False, type="ldap")
     assert "another server" in other.wait_log("directory", state="degraded")["error"]
     assert other.verdict("ben@example.test") == LIVE
+    assert other.verdict("nobody@example.test")[0] == "451 4.4.3"
+    assert "another server" in other.control("lookup", "nobody@example.test")["live"]["error"]
 
 
 def test_a_look_that_loses_too_much_is_not_taken(slapd, keep):
@@ -422,6 +424,6 @@ def test_it_counts_what_it_keeps(slapd, keep):
 def test_a_hung_server_delays_no_end(slapd, keep):
     server = slapd()
     one = keep(server)
-    server.process.send_signal(signal.SIGSTOP)
+    server.freeze()
     assert one.verdict("anna@example.test") == KNOWN
     one.stop()

@@ -50,8 +50,10 @@ fill(struct fixture *f)
                                          &f->directories[1].servers[0]};
     for (size_t i = 0; i < 3; i++)
         snprintf(servers[i]->uri, sizeof servers[i]->uri, "%s", uris[i]);
-    servers[0]->is_up = true;
-    servers[2]->is_up = true; /* the same server as [1], which the other directory finds down */
+    servers[0]->state = DIR_SERVER_UP;
+    servers[1]->state = DIR_SERVER_DOWN;
+    /* The same server as [1], which the other directory finds down. */
+    servers[2]->state = DIR_SERVER_UP;
     snprintf(servers[1]->error, sizeof servers[1]->error, "bind: \xff refused");
     for (size_t i = 0; i < 2; i++) {
         network_parse(span_str("192.0.2.0/24"), &f->blocks[i].network);

@@ -52,6 +52,17 @@ class Server:
             return False
         return True
 
+    def freeze(self):
+        """SIGSTOP, and wait until each of its threads has stopped: one may run on for a moment."""
+        def is_frozen():
+            states = []
+            for task in os.listdir(f"/proc/{self.process.pid}/task"):
+                with open(f"/proc/{self.process.pid}/task/{task}/stat", encoding="ascii") as stat:
+                    states.append(stat.read().rpartition(")")[2].split()[0])
+            return set(states) == {"T"}
+        self.process.send_signal(signal.SIGSTOP)
+        poll(is_frozen, f"{self.process.args[0]} frozen")
+
     def stop(self, number=signal.SIGTERM):
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -77,7 +88,7 @@ attributetype ( 1.2.840.113556.1.2.47 NAME 'dLMemRejectPerms' EQUALITY distingui
 attributetype ( 1.2.840.113556.1.2.138 NAME 'delivContLength' EQUALITY integerMatch
   SYNTAX 1.3.6.1.4.1.1466.115.121.1.27 SINGLE-VALUE )
 objectclass ( 1.3.6.1.4.1.99999.1.1 NAME 'adRecipient' SUP top STRUCTURAL MUST cn
-  MAY ( mail $ proxyAddresses $ member $ msExchRequireAuthToSendTo $ authOrig $ unauthOrig $
+  MAY ( mail $ userPassword $ proxyAddresses $ member $ msExchRequireAuthToSendTo $ authOrig $ unauthOrig $
   dLMemSubmitPerms $ dLMemRejectPerms $ delivContLength ) )
 """
 
@@ -93,6 +104,7 @@ sizelimit size.soft=1000 size.hard=1000 size.prtotal=unlimited
 TLSCACertificateFile {ca}
 TLSCertificateFile {certificate}
 TLSCertificateKeyFile {key}
+{globals}
 database mdb
 suffix "dc=example,dc=test"
 rootdn "cn=admin,dc=example,dc=test"
@@ -124,7 +136,7 @@ def recipient_dn(name):
 
 def recipient_entry(name, addresses, **attributes):
     """LDIF of a recipient; the first address is its primary one.  ATTRIBUTES are lists of values."""
-    lines = [f"dn: {recipient_dn(name)}", "objectClass: adRecipient", f"cn: {name}",
+    lines = [f"dn: {recipient_dn(name)}", "objectClass: adRecipient", f"cn: {name}", "userPassword: secret",
              f"mail: {addresses[0]}"]
     lines += [f"proxyAddresses: {'smtp' if index else 'SMTP'}:{address}"
               for index, address in enumerate(addresses)]
@@ -133,19 +145,20 @@ def recipient_entry(name, addresses, **attributes):
 
 
 class Slapd(Server):
-    """RECIPIENTS: name -> list of addresses, or LDIF.  SYNCPROV: it tells changes by RFC 4533."""
+    """RECIPIENTS: name -> list of addresses, or LDIF; each can bind with PASSWORD.  SYNCPROV: it tells changes by RFC
+    4533.  CONFIG: more of slapd.conf, for the database; GLOBALS: for the whole."""
 
     ROOT_DN = "cn=admin,dc=example,dc=test"
     PASSWORD = "secret"
     BASE = "dc=example,dc=test"
 
-    def __init__(self, directory, certificates, recipients, syncprov=False):
+    def __init__(self, directory, certificates, recipients, syncprov=False, config="", globals_=""):
         os.mkdir(os.path.join(directory, "db"))
         write(directory, "ad.schema", AD_SCHEMA)
         tls = certificates.exchange
         conf = write(directory, "slapd.conf", SLAPD.format(
             directory=directory, ca=certificates.ca.certificate, certificate=tls.certificate,
-            key=tls.key) + (SYNCPROV if syncprov else ""))
+            key=tls.key, globals=globals_) + config + (SYNCPROV if syncprov else ""))
         ldif = SLAPD_ROOT + (recipients if isinstance(recipients, str) else
                              "".join(recipient_entry(*item) for item in recipients.items()))
         subprocess.run([program("slapadd"), "-q", "-f", conf], input=ldif.encode(), check=True,
