@@ -9,7 +9,8 @@
 #include "policy/policy.h"
 #include "rules.h"
 
-/* Postern's own policy code under its defaults, asked in a session's order (policy/policy.h). */
+/* Postern's own policy code, mostly under its defaults, asked in a session's order
+ * (policy/policy.h). */
 
 #define WALL_S  ((int64_t)1793491200) /* 2026-11-01 */
 #define TICK_MS 60000
@@ -25,26 +26,36 @@ struct postern {
 
 static const char text[] = "[server]\nhostname = mx.example.com\nstate_dir =\n"
                            "[domain example.com]\ndownstream = exchange\nrecipients = any\n"
-                           "[downstream exchange]\nhosts = 192.0.2.1\n";
+                           "[downstream exchange]\nhosts = 192.0.2.1\n[harvest]\n";
+
+static void
+write_settings(const char *settings, FILE *out)
+{
+    (void)fputs(text, out);
+    for (const char *p = settings; p != NULL && *p != '\0'; p++)
+        (void)fputc(*p == ',' ? '\n' : *p, out);
+    (void)fputc('\n', out);
+    rewind(out);
+}
 
 static void *
-begin(void)
+begin(const struct rule *rule)
 {
     struct postern *p = calloc(1, sizeof *p);
     struct faults *f = faults_new();
     FILE *in = tmpfile();
     struct err e = {.kind = ERR_NONE};
 
-    if (p == NULL || f == NULL || in == NULL || fputs(text, in) < 0)
+    if (p == NULL || f == NULL || in == NULL)
         abort();
-    rewind(in);
-    p->st = settings_read(in, "defaults", f);
+    write_settings(rule->settings, in);
+    p->st = settings_read(in, "settings", f);
     (void)fclose(in);
     faults_free(&f);
     if (p->st != NULL)
         p->policy = policy_new(p->st, 0, WALL_S, &e);
     if (p->policy == NULL) {
-        (void)fprintf(stderr, "the defaults are not taken: %s\n", e.text);
+        (void)fprintf(stderr, "these settings are not taken: %s\n", e.text);
         abort();
     }
     return p;

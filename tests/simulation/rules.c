@@ -41,8 +41,9 @@ data_always(void *state, const uint32_t *accepted, size_t n)
 /* Unknown recipients are refused, and that is all. */
 
 static void *
-begin_none(void)
+begin_none(const struct rule *rule)
 {
+    (void)rule;
     return NULL;
 }
 
@@ -68,8 +69,9 @@ const struct rule rule_none = {.name = "no defence",
  * recipients with it; nothing is remembered. */
 
 static void *
-begin_counter(void)
+begin_counter(const struct rule *rule)
 {
+    (void)rule;
     return calloc(1, sizeof(unsigned));
 }
 
@@ -166,8 +168,9 @@ struct cisco {
 };
 
 static void *
-begin_cisco(void)
+begin_cisco(const struct rule *rule)
 {
+    (void)rule;
     return calloc(1, sizeof(struct cisco));
 }
 

@@ -19,7 +19,8 @@ enum answer {
 
 struct rule {
     const char *name;
-    void *(*begin)(void);
+    const char *settings; /* Postern's: KEY=VALUE,... of [harvest]; or NULL: the defaults */
+    void *(*begin)(const struct rule *rule);
     void (*end)(void *state);
     /* A connection; false: it is put off. */
     bool (*open)(void *state, const struct netaddr *client, int64_t now_ms);

@@ -150,7 +150,7 @@ make_correspondents(struct maker *m)
             host < 4 ? address(NET(185, 10, 7) + 240 + host) : scattered(m, 0, host);
         for (uint32_t left = between(m, 2, 20); left > 0; left--) {
             uint32_t n = chance(m, 0.85) ? 1 : between(m, 2, 4);
-            add_visit(m, TRAFFIC_MAIL, client, 0, business_hour(m));
+            add_visit(m, TRAFFIC_CORRESPONDENT, client, 0, business_hour(m));
             add_message(m);
             while (n-- > 0)
                 add_recipient(m, correspondent_of(m, 0.006, 0.012));
@@ -165,7 +165,7 @@ make_providers(struct maker *m)
 
     for (uint32_t i = 0; i < 55000; i++) {
         uint32_t p = between(m, 0, 3);
-        add_visit(m, TRAFFIC_MAIL, address(NET(40 + p, 1, 0) + between(m, 0, pools[p] - 1)), 0,
+        add_visit(m, TRAFFIC_PROVIDER, address(NET(40 + p, 1, 0) + between(m, 0, pools[p] - 1)), 0,
                   business_hour(m));
         add_message(m);
         add_recipient(m, correspondent_of(m, 0.008, 0.008));
@@ -177,41 +177,94 @@ make_partners(struct maker *m)
 {
     for (uint32_t host = 0; host < 40; host++) {
         struct netaddr client = scattered(m, 1, host);
-        double left = host % 8 == 0 ? 0.6 : 0.1;
+        bool is_old = host % 8 == 0;
         for (uint32_t i = 0; i < 12; i++) {
-            add_visit(m, TRAFFIC_MAIL, client, 0, business_hour(m));
+            add_visit(m, is_old ? TRAFFIC_OLD_PARTNER : TRAFFIC_PARTNER, client, 0,
+                      business_hour(m));
             add_message(m);
             for (uint32_t n = between(m, 5, 25); n > 0; n--)
-                add_recipient(m, correspondent_of(m, 0.002, left));
+                add_recipient(m, correspondent_of(m, 0.002, is_old ? 0.6 : 0.1));
         }
     }
 }
 
-static void
-make_campaign(struct maker *m, const struct netaddr *hosts, uint32_t n_hosts, uint32_t size,
-              double left)
-{
-    int64_t at = business_hour(m);
+#define LIST_MAX 500u
 
-    for (uint32_t i = 0; i < size; i++) {
-        if (i % 100 == 0)
-            add_visit(m, TRAFFIC_MAIL, hosts[i / 100 % n_hosts], 0, at + i / 100 * MINUTE);
-        add_message(m);
-        add_recipient(m, chance(m, left) ? gone(m) : valid(m));
+/* Whom a newsletter goes to. */
+struct list {
+    enum traffic_kind kind;
+    uint32_t people[LIST_MAX], n;
+    struct netaddr hosts[6];
+    uint32_t n_hosts;
+};
+
+static void
+make_list(struct maker *m, struct list *l, uint32_t size, double left)
+{
+    bool is_taken[PEOPLE_VALID + PEOPLE_GONE] = {false};
+
+    for (l->n = 0; l->n < size;) {
+        uint32_t who = chance(m, left) ? gone(m) : valid(m);
+        if (is_taken[who])
+            continue;
+        is_taken[who] = true;
+        l->people[l->n++] = who;
     }
+}
+
+static void
+make_campaign(struct maker *m, const struct list *l, int64_t at)
+{
+    for (uint32_t i = 0; i < l->n; i++) {
+        if (i % 100 == 0)
+            add_visit(m, l->kind, l->hosts[i / 100 % l->n_hosts], 0, at + i / 100 * MINUTE);
+        add_message(m);
+        add_recipient(m, l->people[i]);
+    }
+}
+
+static void
+take_off_gone(struct list *l)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < l->n; i++)
+        if (l->people[i] < PEOPLE_VALID)
+            l->people[kept++] = l->people[i];
+    l->n = kept;
+}
+
+static int
+compare_times(const void *a, const void *b)
+{
+    const int64_t *x = a, *y = b;
+
+    return *x < *y ? -1 : *x > *y;
 }
 
 static void
 make_newsletters(struct maker *m)
 {
     for (uint32_t list = 0; list < 70; list++) {
-        uint32_t size = between(m, 40, 500), n_hosts = between(m, 2, 6);
-        double left = list % 10 == 0 ? between(m, 55, 80) / 100.0 : between(m, 2, 30) / 100.0;
-        struct netaddr hosts[6];
-        for (uint32_t i = 0; i < n_hosts; i++)
-            hosts[i] = address(NET(60, list, 1) + 10 + i);
-        for (uint32_t i = between(m, 1, 4); i > 0; i--)
-            make_campaign(m, hosts, n_hosts, size, left);
+        bool is_old = list % 10 == 0;
+        struct list l = {.kind = is_old ? TRAFFIC_OLD_NEWSLETTER : TRAFFIC_NEWSLETTER,
+                         .n_hosts = between(m, 2, 6)};
+        int64_t at[4];
+        uint32_t n;
+
+        for (uint32_t i = 0; i < l.n_hosts; i++)
+            l.hosts[i] = address(NET(60, list, 1) + 10 + i);
+        make_list(m, &l, between(m, 40, LIST_MAX),
+                  (is_old ? between(m, 55, 80) : between(m, 2, 30)) / 100.0);
+        n = between(m, 1, 4);
+        for (uint32_t i = 0; i < n; i++)
+            at[i] = business_hour(m);
+        qsort(at, n, sizeof *at, compare_times);
+        for (uint32_t i = 0; i < n; i++) {
+            make_campaign(m, &l, at[i]);
+            if (!is_old)
+                take_off_gone(&l);
+        }
     }
 }
 
@@ -301,6 +354,12 @@ compare(const void *a, const void *b)
     if (x->at_ms != y->at_ms)
         return x->at_ms < y->at_ms ? -1 : 1;
     return x->first < y->first ? -1 : x->first > y->first;
+}
+
+bool
+traffic_is_innocent(enum traffic_kind kind)
+{
+    return kind < TRAFFIC_SPAM;
 }
 
 bool

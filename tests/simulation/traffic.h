@@ -19,23 +19,36 @@
  *                    0.8 % mistyped, 0.8 % gone
  *   partners         40 hosts that write to 5 to 25 at once, three times a week; a tenth of their
  *                    lists are gone, one partner in eight never cleans his: 60 %
- *   newsletters      70 lists of 40 to 500 of our addresses on 2 to 6 hosts each, one to four times
- *                    a month, a message a recipient, 100 a session; 2 to 30 % of a list are gone,
- * and of one in ten 55 to 80 % bounces          250 innocent hosts each bounce 1 to 40 messages
- * that somebody forged in names nobody has, and now and then one for a message of ours spam runs
- * 400 bots with bought lists (a third still right), 1 to 10 messages of 10 to 30 dictionary 20
- * hosts, 5,000 guesses each, for twelve hours every two minutes a session of as many as they are
- * let, 50 to a message slow, from a /24 200 hosts of one, for five days every half hour a guess
+ *   newsletters      70 lists of 40 to 500 of our addresses on 2 to 6 hosts each, sent one to four
+ *                    times a month, a message a recipient, 100 a session.  2 to 30 % of a list are
+ *                    gone, and the sender takes them off once they were refused, as all who send
+ *                    for others do; one sender in ten takes nobody off, ever: 55 to 80 %
+ *   bounces          250 innocent hosts each bounce 1 to 40 messages that somebody forged in names
+ *                    nobody has, and now and then one for a message of ours
+ *   spam runs        400 bots with bought lists (a third still right), 1 to 10 messages of 10 to 30
+ *   dictionary       20 hosts, 5,000 guesses each, for twelve hours every two minutes a session of
+ *                    as many as they are let, 50 to a message
+ *   slow, from a /24 200 hosts of one, for five days every half hour a guess
  *   slow, from 1,000 hosts anywhere, for seven days every six hours a message to 1 to 4 guesses
  *
  * 4 % of guesses are right.  A harvester who is cut off goes on with his next guess at his next
- * visit. */
+ * visit.  Nobody who left did so lately enough for a tombstone: the defaults have none
+ * (directory.mode = lookup).
+ *
+ * How likely the old lists are: where 15 % of the people leave each year, more than half of a list
+ * is gone after four and a half years, and four fifths after ten.  To get there a sender must have
+ * had a 550 for half of what he sent for years and not have looked. */
 
 #define PEOPLE_VALID 2600u
 #define PEOPLE_GONE  700u
 
 enum traffic_kind {
-    TRAFFIC_MAIL, /* innocent, as are bounces */
+    TRAFFIC_CORRESPONDENT, /* the innocent come first */
+    TRAFFIC_PROVIDER,
+    TRAFFIC_PARTNER,
+    TRAFFIC_OLD_PARTNER, /* who never cleans his list */
+    TRAFFIC_NEWSLETTER,
+    TRAFFIC_OLD_NEWSLETTER, /* the same */
     TRAFFIC_BOUNCE,
     TRAFFIC_SPAM,
     TRAFFIC_DICTIONARY,
@@ -72,6 +85,7 @@ struct traffic {
 
 void traffic_make(struct traffic *t, uint64_t seed);
 void traffic_free(struct traffic *t);
+bool traffic_is_innocent(enum traffic_kind kind);
 bool traffic_is_harvest(enum traffic_kind kind);
 
 #endif
