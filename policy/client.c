@@ -90,11 +90,12 @@ apply_holds(struct policy *p, const struct settings *st, struct policy_session *
             continue;
         if (hold[is_null].by == POLICY_BY_CONTROL)
             return true;
-        if (!policy_is_counted(st, &s->client))
+        if (!policy_is_counted(st, &s->client) ||
+            (s->client.is_private && !st->harvest.block_private))
             continue;
-        /* Its neighbours' doing is not its own. */
-        if (!network_equal(network, &s->client.network) &&
-            is_trusted_client(p, st, &s->client, now))
+        /* Its neighbours' doing is not its own; nor is a block that found it with too few merits,
+         * once what it was sending then was delivered. */
+        if (is_trusted_client(p, st, &s->client, now))
             continue;
         if (is_null == 1)
             s->null_state = POLICY_ACTION_BLIND;

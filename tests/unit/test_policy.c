@@ -526,6 +526,12 @@ test_private_is_at_most_disconnected(void **state)
     settings.harvest.block_private = true;
     s = session_of("10.1.2.3");
     assert_int_equal(ask(&s, 9, false).action, POLICY_ACTION_BLIND);
+    /* Nor is it blinded any more once the operator has thought better of it. */
+    (void)policy_session_check(policy, &settings, &s, now);
+    assert_int_equal(policy_session_state(&s, false), POLICY_ACTION_BLIND);
+    settings.harvest.block_private = false;
+    (void)policy_session_check(policy, &settings, &s, now);
+    assert_int_equal(policy_session_state(&s, false), POLICY_ACTION_NONE);
 }
 
 static void
@@ -550,6 +556,24 @@ test_trusted_is_at_most_disconnected(void **state)
     serve(&s, 0, 9);
     ask_in_peace(&s, 0, 9);
     assert_int_equal(ask(&s, 9, false).action, POLICY_ACTION_BLOCK);
+}
+
+/* Blocked while its first messages were on their way, which the downstream took then. */
+static void
+test_trust_ends_a_block(void **state)
+{
+    struct policy_session s = session_of("192.0.2.1");
+    (void)state;
+
+    serve(&s, 0, 9);
+    ask_in_peace(&s, 0, 9);
+    assert_int_equal(ask(&s, 9, false).action, POLICY_ACTION_BLOCK);
+    assert_int_equal(check("192.0.2.1"), POLICY_STANDING_BLOCKED);
+    serve(&s, 9, 1);
+    assert_int_equal(check("192.0.2.1"), POLICY_STANDING_OK);
+    /* Not so an operator's. */
+    policy_block(policy, &settings, &s.client.network, HOUR, now);
+    assert_int_equal(check("192.0.2.1"), POLICY_STANDING_BLOCKED);
 }
 
 static void
@@ -852,6 +876,7 @@ main(void)
         TEST(test_ipv6),
         TEST(test_private_is_at_most_disconnected),
         TEST(test_trusted_is_at_most_disconnected),
+        TEST(test_trust_ends_a_block),
         TEST(test_allowed),
         TEST(test_disabled),
         TEST(test_tarpit_grows),
