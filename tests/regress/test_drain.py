@@ -118,6 +118,17 @@ def test_slow_session_is_ended(start):
     assert not mx.exchange.transactions()
 
 
+def test_clients_that_stay_keep_nothing(start):
+    """Who has its 421 and closes not, or had it before, holds the process for a second, not for the five of else."""
+    mx = start()
+    stays, said_quit = mx.client(), mx.client()
+    said_quit.ok("QUIT")
+    mx.send_signal(signal.SIGTERM)
+    assert stays.reply().status == SHUTDOWN
+    stays.ended()
+    assert mx.wait_exit(seconds=4) == 0
+
+
 def test_kept_connections_are_ended_politely(start):
     mx = start()
     client = mx.client()

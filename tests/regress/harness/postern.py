@@ -209,8 +209,8 @@ class Postern:
         self.send_signal(signal.SIGHUP)
         return self.wait_log("config", state=state, since=since)
 
-    def wait_exit(self):
-        code = self.process.wait(DEADLINE_S * 2)
+    def wait_exit(self, seconds=DEADLINE_S * 2):
+        code = self.process.wait(seconds)
         self.reader.join(DEADLINE_S)
         return code
 
