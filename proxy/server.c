@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <limits.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <pwd.h>
@@ -40,6 +41,8 @@
 #define FIRST_LOOK_MS 1500
 #define SAVE_EVERY_S  2
 #define BACKLOG       1024
+/* So many handshakes are worth a look through the heap, which takes a millisecond or so. */
+#define TRIM_HANDSHAKES 100u
 
 struct server_shared {
     pthread_mutex_t lock; /* over the two that a reload swaps */
@@ -54,6 +57,7 @@ struct server_shared {
     unsigned done;
     bool is_open; /* connections are taken */
     unsigned ticks;
+    unsigned shaken, trimmed; /* server.shaken at the last tick, and when the heap was trimmed */
     struct health *health;
     struct control *control;
     struct http *http;
@@ -274,6 +278,24 @@ on_signal(evutil_socket_t number, short what, void *arg)
         worker_stop(srv->workers[i]);
 }
 
+/* A handshake takes some 60 KiB for its milliseconds; many at once leave holes in the heap that the
+ * sessions after them do not fill.  Give those back when the burst is over; under a steady load
+ * that is every few seconds. */
+static void
+trim_heap(struct server *srv)
+{
+    struct server_shared *sh = srv->shared;
+    unsigned shaken = atomic_load(&srv->shaken), lately = shaken - sh->shaken;
+
+    sh->shaken = shaken;
+    if (shaken - sh->trimmed < TRIM_HANDSHAKES || lately > (shaken - sh->trimmed) / 4)
+        return;
+    sh->trimmed = shaken;
+#ifdef __GLIBC__
+    (void)malloc_trim(0);
+#endif
+}
+
 static void
 on_tick(evutil_socket_t fd, short what, void *arg)
 {
@@ -290,6 +312,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
     if (srv->shared->ticks % SAVE_EVERY_S == 0 && st->server.state_dir != NULL &&
         host_memory_save(srv->hosts, st->server.state_dir, &e) != 0)
         log_event(LOG_LEVEL_WARNING, "downstream", "state", "degraded", "error", e.text, NULL);
+    trim_heap(srv);
     settings_unref(st);
 }
 

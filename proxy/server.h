@@ -41,6 +41,7 @@ struct server {
     _Atomic unsigned connections; /* sessions that are open, over all workers */
     _Atomic unsigned tarpitted;   /* sessions whose reply is delayed, over all workers */
     _Atomic unsigned handshakes;  /* sessions in a TLS handshake, over all workers */
+    _Atomic unsigned shaken;      /* those that were in one, since the start; it may wrap */
     int last_descriptor;          /* of sessions; those above are kept for what serves them */
     _Atomic bool is_draining;
 

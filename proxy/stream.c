@@ -287,6 +287,34 @@ stream_pending(const struct stream *s)
     return buffer_length(&s->out);
 }
 
+/* As far as the kernel takes them; in TLS, a record at a time. */
+static size_t
+send_records(struct stream *s, const struct iovec *iov, int n, size_t wanted)
+{
+    size_t total = 0;
+
+    for (int i = 0; i < n; i++) {
+        size_t offset = 0;
+        while (offset < iov[i].iov_len) {
+            ssize_t done =
+                transport_write(s, (const char *)iov[i].iov_base + offset, iov[i].iov_len - offset);
+            if (done < 0)
+                return wanted; /* gone: reading tells */
+            if (done == 0)
+                return total;
+            offset += (size_t)done;
+            total += (size_t)done;
+        }
+    }
+    return total;
+}
+
+static void
+set_cork(const struct stream *s, int on)
+{
+    setsockopt(s->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+}
+
 size_t
 stream_send(struct stream *s, const struct iovec *iov, int n)
 {
@@ -303,21 +331,14 @@ stream_send(struct stream *s, const struct iovec *iov, int n)
         else if (done < 0 && errno != EAGAIN && errno != EINTR)
             total = wanted; /* gone: reading tells */
     } else if (s->tls != TLS_HANDSHAKE && !s->is_write_armed && flush_output(s)) {
-        for (int i = 0; i < n; i++) {
-            size_t offset = 0;
-            while (offset < iov[i].iov_len) {
-                ssize_t done = transport_write(s, (const char *)iov[i].iov_base + offset,
-                                               iov[i].iov_len - offset);
-                if (done < 0)
-                    return wanted;
-                if (done == 0)
-                    goto out;
-                offset += (size_t)done;
-                total += (size_t)done;
-            }
-        }
+        /* Each record is a write; the peer shall not wake up for each of them. */
+        bool is_bulk = wanted > TLS_RECORD;
+        if (is_bulk)
+            set_cork(s, 1);
+        total = send_records(s, iov, n, wanted);
+        if (is_bulk)
+            set_cork(s, 0);
     }
-out:
     if (total < wanted) {
         s->send_was_short = true;
         arm_write(s, true);
@@ -639,11 +660,9 @@ stream_fd(const struct stream *s)
 void
 stream_shutdown(struct stream *s)
 {
-    int one = 1;
-
     /* The last octets, close_notify and the end go out in one packet: shutdown pushes it. */
     if (s->tls == TLS_OPEN)
-        setsockopt(s->fd, IPPROTO_TCP, TCP_CORK, &one, sizeof(one));
+        set_cork(s, 1);
     s->wants_shutdown = true;
     stream_flush(s);
 }

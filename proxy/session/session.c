@@ -187,8 +187,10 @@ session_enter_handshake(struct session *s)
 static void
 leave_handshake(struct session *s)
 {
-    if (s->is_shaking)
+    if (s->is_shaking) {
         atomic_fetch_sub(&s->w->srv->handshakes, 1);
+        atomic_fetch_add(&s->w->srv->shaken, 1);
+    }
     s->is_shaking = false;
 }
 
