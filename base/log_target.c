@@ -7,6 +7,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <paths.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -34,12 +36,13 @@ struct log_target {
     int facility;
     char tag[TAG_MAX + 1];
     char hostname[HOSTNAME_MAX + 1];
-    struct sockaddr_un path; /* of TARGET_UNIX */
+    struct sockaddr_un path; /* of TARGET_SYSLOG and TARGET_UNIX */
     char host[256];          /* of TARGET_UDP and TARGET_TCP */
     char port[8];
     int fd;         /* the socket; -1: closed */
     bool is_stream; /* FD is one */
-    bool is_open;   /* of TARGET_SYSLOG */
+    char name[256]; /* as the options have it */
+    char error[384];
     size_t kept_n;
     char kept[STDERR_LINE]; /* lines for stderr, to be written at once */
 };
@@ -99,8 +102,10 @@ parse_target(struct log_target *t, const char *text)
         return false;
     t->kind = (enum kind)i;
     switch (t->kind) {
-    case TARGET_SYSLOG:
     case TARGET_STDERR:
+        return !rest.p;
+    case TARGET_SYSLOG:
+        t->path = (struct sockaddr_un){.sun_family = AF_UNIX, .sun_path = _PATH_LOG};
         return !rest.p;
     case TARGET_UNIX:
         t->path.sun_family = AF_UNIX;
@@ -125,6 +130,7 @@ log_target_new(const struct log_options *options, struct err *e)
     t->facility = options->facility;
     copy_field(t->tag, TAG_MAX, options->tag);
     copy_field(t->hostname, HOSTNAME_MAX, options->hostname);
+    snprintf(t->name, sizeof t->name, "%s", options->target ? options->target : "");
     if (!parse_target(t, options->target)) {
         err_set(e, ERR_CONFIG,
                 "%s: no log target; it is syslog, stderr, unix:PATH, udp:HOST:PORT or "
@@ -139,9 +145,6 @@ log_target_new(const struct log_options *options, struct err *e)
 static void
 target_close(struct log_target *t)
 {
-    if (t->is_open)
-        closelog();
-    t->is_open = false;
     if (t->fd >= 0)
         close(t->fd);
     t->fd = -1;
@@ -198,23 +201,27 @@ open_unix(struct log_target *t)
     }
 }
 
+/* The name service keeps errno to itself: WHY is its word, or NULL. */
 static void
-open_inet(struct log_target *t)
+open_inet(struct log_target *t, const char **why)
 {
     struct addrinfo hints = {.ai_socktype = t->kind == TARGET_TCP ? SOCK_STREAM : SOCK_DGRAM,
                              .ai_flags = AI_NUMERICSERV};
     struct addrinfo *all;
 
     t->is_stream = t->kind == TARGET_TCP;
-    if (getaddrinfo(t->host, t->port, &hints, &all) != 0)
+    int rc = getaddrinfo(t->host, t->port, &hints, &all);
+    if (rc != 0) {
+        *why = gai_strerror(rc);
         return;
+    }
     for (const struct addrinfo *a = all; a && t->fd < 0; a = a->ai_next)
         t->fd = connect_socket(a->ai_family, a->ai_socktype, a->ai_addr, a->ai_addrlen);
     freeaddrinfo(all);
 }
 
 /* Whether the peer of a stream has closed its end: a line written now would be lost without an
- * error. */
+ * error.  Sets errno then. */
 static bool
 peer_has_left(int fd)
 {
@@ -223,6 +230,8 @@ peer_has_left(int fd)
 
     while ((n = recv(fd, octet, sizeof octet, MSG_DONTWAIT)) > 0)
         ; /* a log daemon has nothing to say */
+    if (n == 0)
+        errno = ECONNRESET;
     return n == 0 || (errno != EAGAIN && errno != EINTR);
 }
 
@@ -312,26 +321,51 @@ send_all(int fd, const char *p, size_t n)
     return true;
 }
 
-/* RFC 5424, behind it nothing in a datagram, a line end on a local stream; on TCP the frame begins
- * with its length (RFC 6587 3.4.1). */
-static bool
-write_socket(struct log_target *t, const struct log_record *r)
+/* As syslog(3) writes it, whose errors nobody hears of. */
+static int
+format_local(const struct log_target *t, const struct log_record *r, char *out, size_t n)
 {
-    char message[LOG_LINE_MAX + 512], framed[sizeof message + 16], date[CLOCK_TEXT];
+    time_t when = (time_t)(r->wall_us / 1000000);
+    struct tm local = {.tm_mday = 1};
+    char date[32];
+
+    localtime_r(&when, &local);
+    strftime(date, sizeof date, "%b %e %T", &local);
+    return snprintf(out, n, "<%d>%s %s[%ld]: %.*s", t->facility | severities[r->level], date,
+                    t->tag, (long)getpid(), (int)r->text.n, r->text.p);
+}
+
+/* RFC 5424 6. */
+static int
+format_5424(const struct log_target *t, const struct log_record *r, char *out, size_t n)
+{
+    char date[CLOCK_TEXT];
+
+    clock_rfc3339_of(date, r->wall_us);
+    return snprintf(out, n, "<%d>1 %s %s %s %ld - - %.*s", t->facility | severities[r->level], date,
+                    t->hostname, t->tag, (long)getpid(), (int)r->text.n, r->text.p);
+}
+
+/* Behind the message is nothing in a datagram, a line end on a local stream; on TCP the frame
+ * begins with its length (RFC 6587 3.4.1). */
+static bool
+write_socket(struct log_target *t, const struct log_record *r, const char **why)
+{
+    char message[LOG_LINE_MAX + 512], framed[sizeof message + 16];
     int head, n;
 
     if (t->fd < 0) {
-        if (t->kind == TARGET_UNIX)
-            open_unix(t);
+        if (t->kind == TARGET_UDP || t->kind == TARGET_TCP)
+            open_inet(t, why);
         else
-            open_inet(t);
+            open_unix(t);
     }
     if (t->fd < 0 || (t->is_stream && peer_has_left(t->fd)))
         return false;
-    clock_rfc3339_of(date, r->wall_us);
-    n = snprintf(message, sizeof message, "<%d>1 %s %s %s %ld - - %.*s",
-                 t->facility | severities[r->level], date, t->hostname, t->tag, (long)getpid(),
-                 (int)r->text.n, r->text.p);
+    if (t->kind == TARGET_SYSLOG)
+        n = format_local(t, r, message, sizeof message);
+    else
+        n = format_5424(t, r, message, sizeof message);
     if (t->kind == TARGET_TCP)
         head = snprintf(framed, sizeof framed, "%d %s", n, message);
     else
@@ -342,25 +376,25 @@ write_socket(struct log_target *t, const struct log_record *r)
 bool
 log_target_write(struct log_target *t, const struct log_record *r)
 {
-    bool ok = true;
+    const char *why = NULL;
+    bool ok = t->kind == TARGET_STDERR ? keep(t, r) : write_socket(t, r, &why);
 
-    switch (t->kind) {
-    case TARGET_SYSLOG:
-        if (!t->is_open)
-            openlog(t->tag, LOG_PID | LOG_NDELAY, t->facility);
-        t->is_open = true;
-        syslog(severities[r->level], "%.*s", (int)r->text.n, r->text.p);
-        break;
-    case TARGET_STDERR:
-        ok = keep(t, r);
-        break;
-    case TARGET_UNIX:
-    case TARGET_UDP:
-    case TARGET_TCP:
-        ok = write_socket(t, r);
-        break;
-    }
-    if (!ok)
+    if (!ok) {
+        snprintf(t->error, sizeof t->error, "%s%s%s", t->kind == TARGET_SYSLOG ? _PATH_LOG : "",
+                 t->kind == TARGET_SYSLOG ? ": " : "", why ? why : strerror(errno));
         target_close(t);
+    }
     return ok;
+}
+
+const char *
+log_target_name(const struct log_target *t)
+{
+    return t->name;
+}
+
+const char *
+log_target_error(const struct log_target *t)
+{
+    return t->error;
 }

@@ -19,6 +19,9 @@ void log_target_free(struct log_target **t);
 /* Open the target if it is not, and write one line, or, for stderr, keep it for log_target_flush.
  * False if it was not written, and the target is closed: the line may be tried again. */
 bool log_target_write(struct log_target *t, const struct log_record *r);
+/* As the options have it, and why the last line was not written. */
+const char *log_target_name(const struct log_target *t);
+const char *log_target_error(const struct log_target *t);
 /* Write what is kept.  False if nothing was: it may be tried again. */
 bool log_target_flush(struct log_target *t);
 /* Is there anything to flush? */

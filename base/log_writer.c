@@ -3,11 +3,13 @@
 #include "base/log_writer.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log_queue.h"
@@ -20,7 +22,8 @@
 #define REST_MS      1
 #define RETRY_MIN_MS 100 /* after a target failed; doubled up to RETRY_MAX_MS */
 #define RETRY_MAX_MS 5000
-#define TELL_MS      1000 /* between two lines about dropped ones */
+#define TELL_MS      1000             /* between two lines about dropped ones */
+#define LOST_MS      (10 * 60 * 1000) /* between two words on stderr about a lost target */
 
 enum mode {
     MODE_CLOSED,   /* lines go to stderr at once */
@@ -103,6 +106,45 @@ next_record(struct log_record *r, char text[LOG_LINE_MAX], int64_t *told_ms)
     return true;
 }
 
+/* A word on stderr about the target, which cannot say it itself; unless nobody reads there. */
+static void
+tell_stderr(const char *state, const char *target, const char *error, uint64_t lines_lost)
+{
+    struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+    struct log_line l;
+
+    if (poll(&p, 1, 0) != 1 || (p.revents & POLLOUT) == 0)
+        return;
+    log_begin(&l, LOG_LEVEL_ERROR, "log");
+    log_str(&l, "state", state);
+    if (target)
+        log_str(&l, "target", target);
+    if (error)
+        log_str(&l, "error", error);
+    log_int(&l, "dropped", (int64_t)lines_lost);
+    (void)log_target_stderr(
+        &(struct log_record){clock_wall_us(), LOG_LEVEL_ERROR, span_of(l.text, l.n)});
+}
+
+/* What has been said of a target that takes nothing. */
+struct loss {
+    bool is_told;
+    int64_t told_ms;
+};
+
+static void
+watch_target(struct loss *loss, const struct log_target *target, bool ok)
+{
+    if (ok && loss->is_told) {
+        tell_stderr("up", log_target_name(target), NULL, log_dropped());
+        loss->is_told = false;
+    } else if (!ok && (loss->told_ms == 0 || clock_ms() - loss->told_ms >= LOST_MS)) {
+        tell_stderr("down", log_target_name(target), log_target_error(target), log_dropped());
+        loss->is_told = true;
+        loss->told_ms = clock_ms();
+    }
+}
+
 /* The target that log_reopen brought takes over once the lines from before it are written, or at
  * once if its predecessor FAILED. */
 static void
@@ -124,6 +166,7 @@ write_lines(void *argument)
     char text[LOG_LINE_MAX];
     bool has_record = false, has_written = false;
     int64_t told_ms = -TELL_MS, retry_ms = 0;
+    struct loss loss = {.is_told = false};
 
     pthread_mutex_lock(&writer.lock);
     while (writer.mode == MODE_RUNNING) {
@@ -135,6 +178,7 @@ write_lines(void *argument)
 
             pthread_mutex_unlock(&writer.lock);
             ok = has_record ? log_target_write(target, &r) : log_target_flush(target);
+            watch_target(&loss, target, ok);
             pthread_mutex_lock(&writer.lock);
             has_record = has_record && !ok;
             has_written = ok;
@@ -247,6 +291,7 @@ void
 log_close(void)
 {
     struct timespec end = moment_of(clock_ms() + CLOSE_MS);
+    uint64_t lines_lost = 0;
     bool has_ended;
 
     pthread_mutex_lock(&writer.lock);
@@ -265,12 +310,17 @@ log_close(void)
     } else {
         writer.is_changed = true;
         pthread_cond_signal(&writer.wake);
+        /* With the one that the writer has in hand. */
+        lines_lost = log_queue_in(writer.queue) - log_queue_out(writer.queue) + 1;
     }
     pthread_mutex_unlock(&writer.lock);
-    if (has_ended)
+    if (has_ended) {
         pthread_join(writer_thread, NULL);
-    else
+    } else {
         pthread_detach(writer_thread);
+        tell_stderr("down", NULL, "these lines were not written before the end",
+                    lines_lost + log_dropped());
+    }
 }
 
 uint64_t

@@ -79,7 +79,7 @@ policy_blocks(struct policy *p, int64_t now_ms, struct policy_block **blocks, si
     return 0;
 }
 
-void
+int64_t
 policy_block(struct policy *p, const struct settings *st, const struct network *network,
              int64_t duration_ms, int64_t now_ms)
 {
@@ -94,8 +94,9 @@ policy_block(struct policy *p, const struct settings *st, const struct network *
     ledger_hold(p->ledger, e, false, &h);
     ledger_set_hold_unsent(p->ledger, e, false);
     ledger_close(p->ledger, e);
-    event_block(true, network, policy_wall_of(p, h.until_s), policy_by_text(POLICY_BY_CONTROL),
-                false, false);
+    int64_t until_s = policy_wall_of(p, h.until_s);
+    event_block(true, network, until_s, policy_by_text(POLICY_BY_CONTROL), false, false);
+    return until_s;
 }
 
 struct lifting {

@@ -71,11 +71,16 @@ policy_wall_of(const struct policy *p, uint32_t s)
     return s + atomic_load_explicit(&p->wall_offset, memory_order_relaxed);
 }
 
+/* Both are cut to seconds, each at another moment: the difference goes to and fro by one, and a
+ * block's end, which does not move, would be told so. */
 static void
 follow_wall(struct policy *p, int64_t now_ms, int64_t wall_s)
 {
-    atomic_store_explicit(&p->wall_offset, wall_s - policy_seconds_of(now_ms),
-                          memory_order_relaxed);
+    int64_t offset = wall_s - policy_seconds_of(now_ms);
+    int64_t before = atomic_load_explicit(&p->wall_offset, memory_order_relaxed);
+
+    if (offset < before - 1 || offset > before + 1)
+        atomic_store_explicit(&p->wall_offset, offset, memory_order_relaxed);
 }
 
 static struct state_view

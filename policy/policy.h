@@ -177,9 +177,9 @@ struct policy_block {
  * when memory is out. */
 int policy_blocks(struct policy *p, int64_t now_ms, struct policy_block **blocks, size_t *n);
 /* Block a network of any size; DURATION_MS 0: block_time.  In place of a block that is there.
- * Logged with by=control. */
-void policy_block(struct policy *p, const struct settings *st, const struct network *network,
-                  int64_t duration_ms, int64_t now_ms);
+ * Logged with by=control.  Returns its end, as policy_blocks tells it. */
+int64_t policy_block(struct policy *p, const struct settings *st, const struct network *network,
+                     int64_t duration_ms, int64_t now_ms);
 /* End every block of NETWORK and of networks inside it, and forget their counts and repetitions, or
  * the next typing error would bring the block back.  Returns how many blocks ended. */
 size_t policy_unblock(struct policy *p, const struct network *network, int64_t now_ms);

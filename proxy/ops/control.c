@@ -128,11 +128,10 @@ do_block(const struct request *r)
     struct settings *st = server_settings(r->control->srv);
     if (!ms)
         ms = st->harvest.block_time;
-    policy_block(r->control->srv->policy, st, &n, ms, clock_ms());
+    json_int_t until_s = policy_block(r->control->srv->policy, st, &n, ms, clock_ms());
     settings_unref(st);
-    json_int_t remaining_s = ms / 1000;
-    control_answer(r->call, json_pack("{s:s, s:I, s:I}", "network", text, "until",
-                                      clock_wall_s() + remaining_s, "remaining_s", remaining_s));
+    control_answer(r->call, json_pack("{s:s, s:I, s:I}", "network", text, "until", until_s,
+                                      "remaining_s", (json_int_t)(ms / 1000)));
 }
 
 static void

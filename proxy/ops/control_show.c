@@ -121,10 +121,10 @@ show_problems(const json_t *answer, FILE *out)
     json_t *p;
     json_array_foreach(json_object_get(answer, "problems"), i, p)
     {
+        const char *name = text(p, "name"), *server = text(p, "server"), *error = text(p, "error");
         char what[512];
-        snprintf(what, sizeof what, "%s %s %s is %s%s%s", text(p, "part"), text(p, "name"),
-                 text(p, "server"), text(p, "state"), *text(p, "error") ? ": " : "",
-                 text(p, "error"));
+        snprintf(what, sizeof what, "%s%s%s%s%s is %s%s%s", text(p, "part"), *name ? " " : "", name,
+                 *server ? " " : "", server, text(p, "state"), *error ? ": " : "", error);
         line(out, "problem", what);
     }
 }
@@ -201,7 +201,7 @@ show_directories(const json_t *list, FILE *out)
         size_t n = json_array_size(servers);
         for (k = 0; k < (n ? n : 1); k++) {
             server = json_array_get(servers, k);
-            text_table_add(t, *text(d, "name") ? text(d, "name") : "(default)");
+            text_table_add(t, *text(d, "name") ? text(d, "name") : "default");
             text_table_add(t, text(d, "type"));
             text_table_add(t, text(d, "mode"));
             text_table_addf(t, "%" JSON_INTEGER_FORMAT, integer(d, "entries"));
@@ -222,7 +222,7 @@ show_looks(const json_t *list, FILE *out)
     json_t *d;
     json_array_foreach(list, i, d)
     {
-        text_table_add(t, *text(d, "name") ? text(d, "name") : "(default)");
+        text_table_add(t, *text(d, "name") ? text(d, "name") : "default");
         text_table_addf(t, "%" JSON_INTEGER_FORMAT, integer(d, "entries"));
         text_table_addf(t, "%" JSON_INTEGER_FORMAT, integer(d, "learned"));
         text_table_addf(t, "%" JSON_INTEGER_FORMAT, integer(d, "lost"));

@@ -57,7 +57,7 @@ bool status_is_ready(const struct status *s);
 /* What is not as it should be.  The texts are S's. */
 struct status_problem {
     const char *part;   /* "downstream", "directory", "ledger", "server" */
-    const char *name;   /* the section's; "" if it has none */
+    const char *name;   /* the section's; "default" where it has none; "" if it is of no section */
     const char *server; /* which of its hosts; "" if it is no host's fault */
     const char *state;  /* "down", "untried", "degraded" */
     const char *error;  /* "" if it is not known */

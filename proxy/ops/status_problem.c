@@ -26,6 +26,13 @@ status_host_state(enum host_state state)
     return "down";
 }
 
+/* That of the section without one, too. */
+static const char *
+directory_name(const struct dir_view *d)
+{
+    return d->name[0] != '\0' ? d->name : "default";
+}
+
 size_t
 status_problems(const struct status *s, struct status_problem *out, size_t max)
 {
@@ -41,12 +48,12 @@ status_problems(const struct status *s, struct status_problem *out, size_t max)
         for (size_t k = 0; k < d->n_servers && n < max; k++) {
             const struct dir_server_view *v = &d->servers[k];
             if (v->state == DIR_SERVER_DEGRADED || v->state == DIR_SERVER_DOWN)
-                out[n++] = (struct status_problem){"directory", d->name, v->uri,
+                out[n++] = (struct status_problem){"directory", directory_name(d), v->uri,
                                                    dir_server_state_text(v->state), v->error};
         }
         if (d->snapshot_error[0] != '\0' && n < max)
-            out[n++] =
-                (struct status_problem){"directory", d->name, "", "degraded", d->snapshot_error};
+            out[n++] = (struct status_problem){"directory", directory_name(d), "", "degraded",
+                                               d->snapshot_error};
     }
     if (!s->is_directory_ready && n < max)
         out[n++] = (struct status_problem){"directory", "", "", "down", "it cannot answer"};

@@ -547,14 +547,31 @@ syntax_reply(enum smtp_syntax syntax)
     return SMTP_REPLY_BAD_RECIPIENT;
 }
 
+/* What a malformed argument has for an address: without TO: and parameters, and without the angle
+ * brackets that the log writes. */
+static struct span
+address_of(struct span argument)
+{
+    if (span_starts_nocase(argument, "TO:"))
+        argument = span_trim(span_of(argument.p + 3, argument.n - 3));
+    if (argument.n == 0 || argument.p[0] != '<')
+        return argument;
+    argument = span_of(argument.p + 1, argument.n - 1);
+    for (size_t n = argument.n; n > 0; n--)
+        if (argument.p[n - 1] == '>')
+            return span_of(argument.p, n - 1);
+    return argument;
+}
+
 static void
 refuse_syntax(struct session *s, struct session_candidate *c, struct span argument,
               enum smtp_syntax syntax)
 {
-    size_t n = argument.n < SMTP_ADDRESS_MAX ? argument.n : SMTP_ADDRESS_MAX;
+    struct span address = address_of(argument);
+    size_t n = address.n < SMTP_ADDRESS_MAX ? address.n : SMTP_ADDRESS_MAX;
 
-    if (argument.n > 0)
-        memcpy(c->path.text, argument.p, n);
+    if (n > 0)
+        memcpy(c->path.text, address.p, n);
     c->path.text[n] = '\0';
     c->path.n = (uint16_t)n;
     c->input.is_bad_syntax = true;

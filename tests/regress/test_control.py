@@ -183,12 +183,14 @@ def test_lookup_under_monitor_and_at_data(exchange, postern):
 def test_blocks(exchange, postern):
     mx = postern(exchange(), settings={"harvest": {"block_time": "1h"}})
     assert ctl(mx, "blocks").stdout == "No network is blocked.\n"
-    assert ctl_json(mx, "block", NETWORK, "2h")["remaining_s"] == 7200
+    made = ctl_json(mx, "block", NETWORK, "2h")
+    assert made["remaining_s"] == 7200
     assert ctl_json(mx, "block", "2001:db8::1")["remaining_s"] == 3600
     listed = ctl_json(mx, "blocks", "list")["blocks"]
     assert [b["network"] for b in listed] == ["2001:db8::1", NETWORK]
     assert all(b["by"] == "control" and b["action"] == "block" for b in listed)
     assert 7190 <= listed[1]["remaining_s"] <= 7201
+    assert listed[1]["until"] == made["until"]
     assert NETWORK in ctl(mx, "blocks").stdout
     assert mx.metrics()["postern_blocks"] == 2
     assert ctl_json(mx, "unblock", NETWORK)["ended"] == 1

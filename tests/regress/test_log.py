@@ -78,6 +78,18 @@ def test_events_of_a_session(mx):
     assert closed["commands"] == "6"
 
 
+@pytest.mark.parametrize("argument, shown", [
+    ("TO:<anna@>", "<anna@>"), ("to: < anna@> NOTIFY=NEVER", "< anna@>"), ("TO:anna@", "<anna@>"), ("TO:", "<>"),
+    ("nonsense", "<nonsense>"), ("TO:<a b@c", "<a b@c>"), ("TO:<<a>>", "<<a>>")])
+def test_no_address(mx, argument, shown):
+    """What is malformed is shown as the address that it was meant to be."""
+    client = mx.client()
+    client.ok("MAIL FROM:<s@example.org>")
+    assert client.command(f"RCPT {argument}").code == 501
+    event = mx.wait_log("rcpt")
+    assert (event["to"], event["reason"]) == (shown, "syntax")
+
+
 def test_events_of_the_process(mx):
     start = mx.wait_log("start")
     done = subprocess.run([BINARY, "--version"], capture_output=True, text=True, check=True)

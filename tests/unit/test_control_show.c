@@ -52,8 +52,21 @@ static const struct {
      "\"snapshot_age_s\":90,\"servers\":[{\"uri\":\"ldaps://a\",\"state\":\"up\",\"error\":\"\"},"
      "{\"uri\":\"ldaps://b\",\"state\":\"down\",\"error\":\"no\"}]}]}",
      "DIRECTORY  TYPE  MODE      ENTRIES     AGE  SERVER     STATE  ERROR\n"
-     "(default)  ad    snapshot      100  1m 30s  ldaps://a  up     \n"
-     "(default)  ad    snapshot      100  1m 30s  ldaps://b  down   no\n"},
+     "default    ad    snapshot      100  1m 30s  ldaps://a  up     \n"
+     "default    ad    snapshot      100  1m 30s  ldaps://b  down   no\n"},
+    {CONTROL_status,
+     "{\"problems\":[{\"part\":\"directory\",\"name\":\"\",\"server\":\"\",\"state\":\"down\","
+     "\"error\":\"it cannot answer\"},{\"part\":\"directory\",\"name\":\"default\",\"server\":"
+     "\"ldaps://a\",\"state\":\"down\",\"error\":\"\"}]}",
+     "postern        on , up 0s\n"
+     "problem       directory is down: it cannot answer\n"
+     "problem       directory default ldaps://a is down\n"
+     "connections   0 open of 0, 0 in the tarpit; 0 since the start, 0 of them turned away\n"
+     "recipients    0 accepted, 0 refused, 0 deferred, 0 would have been refused\n"
+     "messages      0 delivered (0 B), 0 refused, 0 deferred\n"
+     "harvest       0 harvesters found, 0 blocks in force\n"
+     "drift         0\n\n"
+     "No directory is configured.\n\nNo downstream is configured.\n"},
     /* What commands terminals is shown as '?', and none of it is lost. */
     {CONTROL_forget, "{\"address\":\"\\u001b[2Jx\\u009b1m\\u007f\\u00e4\"}",
      "address       ?[2Jx??1m?\xc3\xa4\n"},

@@ -663,9 +663,18 @@ test_odd_tag(void **state)
     close(p.fd);
 }
 
-/* --- syslog(3), against a daemon of our own in a /dev of our own --- */
+/* --- syslog, against a daemon of our own in a /dev of our own --- */
 
 enum { CHILD_OK = 7, CHILD_SKIP = 8 };
+
+static bool
+own_dev(void)
+{
+    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
+        return false;
+    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount("log", "/dev", "tmpfs", 0, NULL) == 0;
+}
 
 static int
 dev_log(void)
@@ -673,55 +682,98 @@ dev_log(void)
     struct sockaddr_un un = {.sun_family = AF_UNIX, .sun_path = "/dev/log"};
     int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
 
-    if (unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0)
-        return -1;
-    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mount("log", "/dev", "tmpfs", 0, NULL) != 0)
-        return -1;
     return bind(fd, (struct sockaddr *)&un, sizeof un) == 0 ? fd : -1;
 }
+
+/* Does what comes from FD within PATIENCE_MS match? */
+static bool
+comes(int fd, const char *pattern)
+{
+    char text[8192];
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    regex_t r;
+    ssize_t n;
+
+    if (poll(&p, 1, PATIENCE_MS) != 1 || (n = read(fd, text, sizeof text - 1)) <= 0)
+        return false;
+    text[n] = '\0';
+    if (regcomp(&r, pattern, REG_EXTENDED | REG_NOSUB) != 0)
+        return false;
+    bool is_match = regexec(&r, text, 0, NULL, 0) == 0;
+    regfree(&r);
+    return is_match;
+}
+
+#define LOCAL_DATE "[A-Z][a-z]{2} [ 123][0-9] [0-9:]{8}"
 
 static int
 syslog_child(void)
 {
-    char text[8192];
-    struct pollfd p = {.events = POLLIN};
-    regex_t r;
-    ssize_t n;
-
-    p.fd = dev_log();
-    if (p.fd < 0)
+    if (!own_dev())
         return CHILD_SKIP;
+    int fd = dev_log();
     open_log("syslog");
     log_event(LOG_LEVEL_WARNING, "rcpt", "helo", "100%s", NULL);
-    if (poll(&p, 1, PATIENCE_MS) != 1 || (n = recv(p.fd, text, sizeof text - 1, 0)) <= 0)
+    if (!comes(fd, "^<20>" LOCAL_DATE " postern\\[[0-9]+\\]: event=rcpt helo=100%s$"))
         return 1;
-    text[n] = '\0';
-    if (regcomp(&r, "^<20>.* postern\\[[0-9]+\\]: event=rcpt helo=100%s$",
-                REG_EXTENDED | REG_NOSUB) != 0 ||
-        regexec(&r, text, 0, NULL, 0) != 0)
-        return 2;
-    regfree(&r);
-    /* The daemon stops reading: syslog(3) blocks, and only the writer with it. */
+    /* The daemon stops reading: the writer waits, and nobody with it. */
     log_until_dropped();
     log_close();
     return CHILD_OK;
 }
 
-static void
-test_syslog(void **state)
+/* Nobody is there at first: stderr hears of it, once, and no line is lost. */
+static int
+syslog_away_child(void)
 {
-    pid_t child = fork();
+    int tube[2], fd;
+
+    if (!own_dev())
+        return CHILD_SKIP;
+    if (pipe(tube) != 0 || dup2(tube[1], STDERR_FILENO) < 0)
+        return 1;
+    open_log("syslog");
+    log_event(LOG_LEVEL_INFO, "start", NULL);
+    log_event(LOG_LEVEL_INFO, "stop", NULL);
+    if (!comes(tube[0], "^" DATE " event=log state=down target=syslog "
+                        "error=\"/dev/log: No such file or directory\" dropped=0\n$"))
+        return 2;
+    fd = dev_log();
+    if (!comes(fd, "event=start$") || !comes(fd, "event=stop$"))
+        return 3;
+    if (!comes(tube[0], "^" DATE " event=log state=up target=syslog dropped=0\n$"))
+        return 4;
+    log_close();
+    return CHILD_OK;
+}
+
+static void
+run_child(int (*child)(void))
+{
+    pid_t pid = fork();
     int status;
 
-    (void)state;
-    if (child == 0)
-        _exit(syslog_child());
-    assert_int_equal(waitpid(child, &status, 0), child);
+    if (pid == 0)
+        _exit(child());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status));
     if (WEXITSTATUS(status) == CHILD_SKIP)
         skip(); /* no right to mount */
     assert_int_equal(WEXITSTATUS(status), CHILD_OK);
+}
+
+static void
+test_syslog(void **state)
+{
+    (void)state;
+    run_child(syslog_child);
+}
+
+static void
+test_syslog_away(void **state)
+{
+    (void)state;
+    run_child(syslog_away_child);
 }
 
 int
@@ -734,7 +786,8 @@ main(void)
         cmocka_unit_test(test_tcp_again),        cmocka_unit_test(test_reopen),
         cmocka_unit_test(test_reopen_from_dead), cmocka_unit_test(test_close_while_away),
         cmocka_unit_test(test_odd_tag),          cmocka_unit_test(test_syslog),
-        cmocka_unit_test(test_nobody_reads),     cmocka_unit_test(test_full_pipe),
+        cmocka_unit_test(test_syslog_away),      cmocka_unit_test(test_nobody_reads),
+        cmocka_unit_test(test_full_pipe),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

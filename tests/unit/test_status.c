@@ -201,7 +201,7 @@ readiness_names_what_is_down(void **state)
               "\"state\":\"down\",\"error\":\"refused <b>&\\\"'\\\\\\n\"},"
               "{\"part\":\"downstream\",\"name\":\"other\",\"server\":\"ex3:25\","
               "\"state\":\"untried\",\"error\":\"\"},"
-              "{\"part\":\"directory\",\"name\":\"\",\"server\":\"ldaps://dc2\","
+              "{\"part\":\"directory\",\"name\":\"default\",\"server\":\"ldaps://dc2\","
               "\"state\":\"down\",\"error\":\"bind: \xef\xbf\xbd refused\"}]}");
     free(text);
     json_decref(json);
