@@ -17,7 +17,7 @@
  * connection with over 100 of them. */
 #define FLIGHTS_MAX 64
 
-#define USELESS_MS 1000 /* a connection that ends so soon was none */
+#define EARLY_MS 1000 /* after a connection that ends so soon the next one has to wait */
 
 struct flight {
     struct dir_job *job;
@@ -34,7 +34,7 @@ struct dir_connection {
     pthread_t thread;
     struct dir_link link;
     size_t uri;        /* which server it is, or was */
-    size_t n_useless;  /* servers in a row that took the connection and answered nothing */
+    size_t n_strikes;  /* two for each server in a row that is not of use */
     bool has_answered; /* a search, since it was opened */
     int64_t opened_ms;
     int64_t heard_ms; /* when something last came */
@@ -44,30 +44,32 @@ struct dir_connection {
     struct flight flights[FLIGHTS_MAX];
 };
 
-/* The link is gone. */
+/* The link is gone: WHY, or NULL if it is given up.  A server that IS_SILENT, or that twice in a
+ * row cut a connection which had not answered a question yet, is as good as down. */
 static void
-lose(struct dir_connection *c, const char *why)
+lose(struct dir_connection *c, const char *why, bool is_silent)
 {
-    /* A server that takes connections and answers nothing is as good as down. */
-    bool is_useless =
-        why && !c->has_answered && (c->n_flights > 0 || clock_ms() - c->opened_ms < USELESS_MS);
+    const struct settings_directory *conf = c->plan->conf;
+    bool is_unanswered = why && !c->has_answered && c->n_flights > 0;
+    bool is_early = why && clock_ms() - c->opened_ms < EARLY_MS;
+    bool is_useless;
 
+    c->n_strikes = is_silent ? c->n_strikes + 2 : is_unanswered ? c->n_strikes + 1 : 0;
+    is_useless = c->n_strikes > 1;
     dir_link_close(&c->link);
-    dir_pool_closed(c->pool, c->who, why && !is_useless);
+    dir_pool_closed(c->pool, c->who, why && !is_useless, is_early);
     if (is_useless) {
         dir_pool_server(c->pool, c->uri, why);
-        if (++c->n_useless == c->plan->conf->uri.n) {
-            c->n_useless = 0;
+        if (c->n_strikes >= 2 * conf->uri.n) {
+            c->n_strikes = 0;
             dir_pool_failed(c->pool, c->who, false);
         }
-    } else {
-        c->n_useless = 0;
     }
     while (c->n_flights > 0) {
         struct flight *f = &c->flights[--c->n_flights];
 
         dir_query_free(&f->query);
-        dir_pool_give_back(c->pool, c->who, f->job);
+        dir_pool_give_back(c->pool, c->who, f->job, why);
     }
 }
 
@@ -137,7 +139,7 @@ take_message(struct dir_connection *c, LDAPMessage *m)
     case DIR_WIRE_ENDED:
     case DIR_WIRE_REFUSED:
         c->has_answered = true;
-        c->n_useless = 0;
+        c->n_strikes = 0;
         if (e.kind != ERR_NONE)
             dir_pool_search_state(c->pool, c->uri, e.text);
         else if (dir_query_verdict(f->query)->status != DIR_UNAVAILABLE)
@@ -255,13 +257,12 @@ serve(struct dir_connection *c)
     is_fine = take_messages(c) && take_jobs(c) && probe(c);
     dir_guard_disarm(&c->link.guard);
     if (!is_fine) {
-        lose(c, c->lost.text);
+        lose(c, c->lost.text, false);
     } else if (!expire(c, clock_ms())) {
-        c->has_answered = false;
-        lose(c, "no answer within the timeout");
+        lose(c, "no answer within the timeout", true);
     } else if (c->n_flights == 0 && (dir_timing_is_idle(c->heard_ms, clock_ms()) ||
                                      dir_pool_goes_home(c->pool, c->uri))) {
-        lose(c, NULL);
+        lose(c, NULL, false);
     } else if (ldap_get_option(c->link.ld, LDAP_OPT_DESC, &fd) == LDAP_OPT_SUCCESS) {
         wait_for(c, fd, next_ms(c));
     }
@@ -274,7 +275,6 @@ open_one(struct dir_connection *c, size_t uri)
     struct err e;
     enum dir_link_result result = dir_wire_open(&c->link, c->plan, uri, &e);
 
-    dir_pool_server(c->pool, uri, result == DIR_LINK_OK ? NULL : e.text);
     switch (result) {
     case DIR_LINK_OK:
         c->uri = uri;
@@ -283,9 +283,11 @@ open_one(struct dir_connection *c, size_t uri)
         dir_pool_opened(c->pool, c->who, uri, e.kind == ERR_NONE ? NULL : e.text);
         return true;
     case DIR_LINK_REFUSED:
+        dir_pool_server(c->pool, uri, e.text);
         dir_pool_failed(c->pool, c->who, true);
         return true;
     case DIR_LINK_FAILED:
+        dir_pool_server(c->pool, uri, e.text);
         break;
     }
     return false;
@@ -324,7 +326,7 @@ run(void *arg)
             wait_for(c, -1, until_ms);
     }
     if (c->link.ld)
-        lose(c, NULL);
+        lose(c, NULL, false);
     dir_pool_ended(c->pool);
     return NULL;
 }

@@ -35,14 +35,16 @@ struct dir_job {
  * password is tried once and not once for each.  If not, *UNTIL_MS says until when to wait for a
  * wake (INT64_MAX: for it alone).  After true, dir_pool_opened or dir_pool_failed must follow. */
 bool dir_pool_may_try(struct dir_pool *p, size_t who, int64_t now_ms, int64_t *until_ms);
-/* SEARCH_ERROR as of dir_pool_search_state. */
+/* One stands, with the server number URI, which is up.  SEARCH_ERROR as of dir_pool_search_state.
+ */
 void dir_pool_opened(struct dir_pool *p, size_t who, size_t uri, const char *search_error);
 /* All servers were tried in vain; or IS_REFUSED, one knows us not and a long pause is due.
  * Questions are answered at once from now on, until a connection stands again. */
 void dir_pool_failed(struct dir_pool *p, size_t who, bool is_refused);
 /* An open connection is no longer.  If it was lost and WAS_USEFUL until now, questions wait for a
- * while before they are answered at once: a server that is restarted is not noticed. */
-void dir_pool_closed(struct dir_pool *p, size_t who, bool was_useful);
+ * while before they are answered at once: a server that is restarted is not noticed.  If it
+ * WAS_EARLY the next one has to wait. */
+void dir_pool_closed(struct dir_pool *p, size_t who, bool was_useful, bool was_early);
 
 /* The state of the server number URI, logged if it changed. ERROR NULL: it is up. */
 void dir_pool_server(struct dir_pool *p, size_t uri, const char *error);
@@ -69,8 +71,8 @@ struct dir_job *dir_pool_take(struct dir_pool *p, size_t who, int64_t now_ms);
  * along. */
 void dir_pool_done(struct dir_pool *p, size_t who, struct dir_job *job, const struct dir_verdict *v,
                    struct dir_detail *detail);
-/* The connection was lost under it: it is asked once more, of whoever is there. */
-void dir_pool_give_back(struct dir_pool *p, size_t who, struct dir_job *job);
+/* The connection was lost under it, for WHY: it is asked once more, of whoever is there. */
+void dir_pool_give_back(struct dir_pool *p, size_t who, struct dir_job *job, const char *why);
 /* Clear WHO's wake, and say whether it is to end. */
 enum dir_pool_end { DIR_POOL_GO_ON, DIR_POOL_END_WHEN_IDLE, DIR_POOL_END_NOW };
 enum dir_pool_end dir_pool_woken(struct dir_pool *p, size_t who);

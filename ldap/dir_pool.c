@@ -200,8 +200,9 @@ job_answer(struct dir_job *job, const struct dir_verdict *v, struct dir_detail *
     job_free(job);
 }
 
+/* WHY may be NULL: the servers' errors say. */
 static void
-job_fail(struct dir_pool *p, struct dir_job *job)
+job_fail(struct dir_pool *p, struct dir_job *job, const char *why)
 {
     static const struct dir_verdict unavailable = {.status = DIR_UNAVAILABLE};
     struct dir_detail *detail = job->with_detail ? calloc(1, sizeof *detail) : NULL;
@@ -214,7 +215,7 @@ job_fail(struct dir_pool *p, struct dir_job *job)
         }
         if (detail->error[0] == '\0')
             span_copy(detail->error, sizeof detail->error,
-                      span_str("no answer within the timeout"));
+                      span_str(why ? why : "no answer within the timeout"));
     }
     job_unlink(p, job);
     job_answer(job, &unavailable, detail);
@@ -224,7 +225,7 @@ static void
 fail_queue(struct dir_pool *p)
 {
     for (struct dir_job *job = queue_pop(p); job; job = queue_pop(p))
-        job_fail(p, job);
+        job_fail(p, job, NULL);
 }
 
 static bool
@@ -309,6 +310,32 @@ search_state(struct dir_pool *p, size_t uri, const char *error)
     p->is_mute = false;
 }
 
+static void
+server_state(struct dir_pool *p, size_t uri, const char *error)
+{
+    struct server *s = &p->servers[uri];
+    bool is_change = !s->is_known || s->is_up != !error;
+
+    if (error && strcmp(s->error, error) != 0) {
+        is_change = is_change || clock_ms() - s->told_ms >= TELL_AGAIN_MS;
+        span_copy(s->error, sizeof s->error, span_of(error, strnlen(error, sizeof s->error - 1)));
+    }
+    if (!error)
+        s->error[0] = '\0';
+    if (error && p->search_uri == uri) { /* there is worse to tell */
+        p->search_error[0] = '\0';
+        p->is_search_told = false;
+    }
+    if (is_change) {
+        tell(p, uri, error ? "down" : "up", error ? LOG_LEVEL_WARNING : LOG_LEVEL_NOTICE, error);
+        s->told_ms = clock_ms();
+    }
+    s->is_known = true;
+    s->is_up = !error;
+    if (is_change)
+        wake_all(p); /* who is with it may have to go */
+}
+
 /* The connections' part. */
 
 bool
@@ -335,19 +362,18 @@ dir_pool_opened(struct dir_pool *p, size_t who, size_t uri, const char *search_e
     struct member *m = &p->members[who];
 
     pthread_mutex_lock(&p->lock);
+    server_state(p, uri, NULL);
     if (p->n_ready == 0)
         p->is_mute = true;
     search_state(p, uri, search_error);
     m->is_ready = true;
     m->uri = uri;
     m->next_try_ms = 0;
-    m->backoff_ms = BACKOFF_FIRST_MS;
     p->n_ready++;
     p->is_trying = false;
     p->is_down = false;
     p->next_try_ms = 0;
     p->refused_until_ms = 0;
-    p->backoff_ms = BACKOFF_FIRST_MS;
     wake_all(p);
     pthread_mutex_unlock(&p->lock);
 }
@@ -380,7 +406,7 @@ dir_pool_failed(struct dir_pool *p, size_t who, bool is_refused)
 }
 
 void
-dir_pool_closed(struct dir_pool *p, size_t who, bool was_useful)
+dir_pool_closed(struct dir_pool *p, size_t who, bool was_useful, bool was_early)
 {
     struct member *m = &p->members[who];
 
@@ -390,6 +416,12 @@ dir_pool_closed(struct dir_pool *p, size_t who, bool was_useful)
     p->n_ready--;
     if (was_useful)
         p->useful_ms = clock_ms();
+    if (was_early) {
+        m->next_try_ms = back_off(p, &m->backoff_ms);
+        p->next_try_ms = m->next_try_ms;
+    } else {
+        m->backoff_ms = p->backoff_ms = BACKOFF_FIRST_MS;
+    }
     if (p->n_ready == 0 && are_all_down(p))
         go_down(p, false);
     pthread_mutex_unlock(&p->lock);
@@ -398,29 +430,8 @@ dir_pool_closed(struct dir_pool *p, size_t who, bool was_useful)
 void
 dir_pool_server(struct dir_pool *p, size_t uri, const char *error)
 {
-    struct server *s = &p->servers[uri];
-    bool is_change;
-
     pthread_mutex_lock(&p->lock);
-    is_change = !s->is_known || s->is_up != !error;
-    if (error && strcmp(s->error, error) != 0) {
-        is_change = is_change || clock_ms() - s->told_ms >= TELL_AGAIN_MS;
-        span_copy(s->error, sizeof s->error, span_of(error, strnlen(error, sizeof s->error - 1)));
-    }
-    if (!error)
-        s->error[0] = '\0';
-    if (error && p->search_uri == uri) { /* there is worse to tell */
-        p->search_error[0] = '\0';
-        p->is_search_told = false;
-    }
-    if (is_change) {
-        tell(p, uri, error ? "down" : "up", error ? LOG_LEVEL_WARNING : LOG_LEVEL_NOTICE, error);
-        s->told_ms = clock_ms();
-    }
-    s->is_known = true;
-    s->is_up = !error;
-    if (is_change)
-        wake_all(p); /* who is with it may have to go */
+    server_state(p, uri, error);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -508,7 +519,7 @@ dir_pool_take(struct dir_pool *p, size_t who, int64_t now_ms)
     pthread_mutex_lock(&p->lock);
     job = takes_jobs(p, &p->members[who]) ? queue_pop(p) : NULL;
     while (job && now_ms - job->asked_ms >= p->conf->timeout) {
-        job_fail(p, job);
+        job_fail(p, job, NULL);
         job = queue_pop(p);
     }
     if (job) {
@@ -535,12 +546,12 @@ dir_pool_done(struct dir_pool *p, size_t who, struct dir_job *job, const struct 
 }
 
 void
-dir_pool_give_back(struct dir_pool *p, size_t who, struct dir_job *job)
+dir_pool_give_back(struct dir_pool *p, size_t who, struct dir_job *job, const char *why)
 {
     pthread_mutex_lock(&p->lock);
     p->members[who].in_flight--;
     if (job->was_retried || p->is_down || p->end == DIR_POOL_END_NOW) {
-        job_fail(p, job);
+        job_fail(p, job, why);
     } else {
         job->was_retried = true;
         queue_push(p, job);
@@ -712,7 +723,7 @@ ask_locked(struct dir_pool *p, struct span key, bool with_detail, struct dir_inb
     p->buckets[hash % BUCKETS] = job;
     p->n_jobs++;
     if (p->is_down)
-        job_fail(p, job);
+        job_fail(p, job, NULL);
     else
         queue_push(p, job);
     return true;

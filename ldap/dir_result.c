@@ -18,9 +18,6 @@ dir_result_outcome(int code)
     case LDAP_PARTIAL_RESULTS:
     case LDAP_ADMINLIMIT_EXCEEDED:
         return DIR_OUTCOME_PARTIAL;
-    case LDAP_OPERATIONS_ERROR: /* Active Directory's "you are not bound" */
-    case LDAP_PROTOCOL_ERROR:
-    case LDAP_STRONG_AUTH_REQUIRED:
     case LDAP_BUSY:
     case LDAP_UNAVAILABLE:
         return DIR_OUTCOME_LOST;

@@ -12,8 +12,8 @@
 /* How a search ended. */
 enum dir_outcome {
     DIR_OUTCOME_LOST,    /* the connection is of no use any longer, or the server is not */
-    DIR_OUTCOME_FAILED,  /* the server will not answer this one: a wrong base, a referral, no rights
-                          */
+    DIR_OUTCOME_FAILED,  /* the server will not answer this one: a wrong base, a referral, no
+                            rights; or no other either, which the next will show */
     DIR_OUTCOME_PARTIAL, /* what came is true, and not all */
     DIR_OUTCOME_COMPLETE
 };

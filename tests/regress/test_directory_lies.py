@@ -1,0 +1,285 @@
+"""Directory servers that answer what no good one does: nothing of it is ever a "no", or the end of Postern."""
+
+import socket
+
+import pytest
+
+from harness.journal import poll
+from harness.ldap_server import Cut, LdapServer, Raw, done, entry, notice_of_disconnection, reference
+
+BASE = "dc=example,dc=test"
+TAKEN, UNKNOWN, LATER, DENIED = "250 2.1.5", "550 5.1.1", "451 4.4.3", "550 5.7.1"
+
+
+def dn(name):
+    return f"cn={name},{BASE}"
+
+
+def person(name, *values, **more):
+    return entry(dn(name), {"proxyAddresses": list(values) or [f"SMTP:{name}@example.test"], **more})
+
+
+@pytest.fixture
+def server():
+    """Call it with what to answer: a list, or a function of the search."""
+    started = []
+
+    def start(answer, **arguments):
+        started.append(LdapServer(answer if callable(answer) else lambda search: answer, **arguments))
+        return started[-1]
+    yield start
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def ask(exchange, postern):
+    """Call it with servers and changes to [directory] for a Postern; `verdict` of it is a RCPT's reply."""
+    def start(*servers, **changes):
+        one = postern(exchange(), settings={"directory": {
+            "type": "ad", "file": "", "uri": ", ".join(server.uri for server in servers), "bind": "anonymous",
+            "base": BASE, "timeout": "3s", "connections": 1, **changes}})
+
+        def verdict(address="anna@example.test", sender="sender@example.org"):
+            client = one.client()
+            client.ok(f"MAIL FROM:<{sender}>")
+            reply = client.command(f"RCPT TO:<{address}>")
+            client.close()
+            return reply.status
+        one.verdict = verdict
+        return one
+    return start
+
+
+# What an answer may end with
+
+CODES = [1, 2, 3, 4, 8, 9, 10, 11, 12, 18, 32, 50, 51, 52, 53, 80, 118, 4096]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_an_end_that_is_no_success_is_no_no(server, ask, code):
+    """... and is told by its name, also where all else goes well."""
+    one = ask(server(lambda search: [done(code, "words of mine")] if "anna@" in search.filter else []),
+              timeout="1s" if code in (51, 52) else "3s")  # that long it waits for a server to come back
+    assert one.verdict("nobody@example.test") == UNKNOWN
+    assert one.verdict() == LATER
+    live = one.control("lookup", "anna@example.test")["live"]
+    # A server that is busy is left, and asked again until the time is over.
+    assert live["result"] == "unavailable", live
+    assert "words of mine" in live["error"] or ("timeout" in live["error"] and code in (51, 52)), live
+    poll(lambda: one.verdict("other@example.test") == UNKNOWN, "it is asked again")
+
+
+@pytest.mark.parametrize("code", [3, 4, 9, 11])
+def test_what_came_before_a_limit_is_true(server, ask, code):
+    one = ask(server([person("anna"), done(code)]))
+    assert one.verdict() == TAKEN
+    assert one.verdict("ben@example.test") == LATER
+
+
+@pytest.mark.parametrize("code", [1, 32, 50, 53])
+def test_no_search_succeeds(server, ask, code):
+    """Binds do.  It is down, by the error's name, and it is not tried more often than one that refuses connections."""
+    lame = server([], probed=[done(code, "words of mine")])
+    one = ask(lame)
+    assert "words of mine" in one.wait_log("directory", state="down")["error"]
+    assert one.get("/readyz")[0] == 503
+    assert one.verdict() == LATER
+    lame.binds.wait_count(4)
+    assert one.events("directory", state="up") == []
+    assert len(one.events("directory", state="down")) == 1
+    assert len(lame.binds) < 12
+    lame.probed = []
+    one.wait_log("directory", state="up")
+    assert one.verdict() == UNKNOWN
+    assert one.get("/readyz")[0] == 200
+
+
+@pytest.mark.parametrize("kind, expected", [("ad", UNKNOWN), ("ldap", LATER)])
+def test_references(server, ask, kind, expected):
+    """Active Directory's are to other partitions; of others a part was not looked at."""
+    one = ask(server([reference(), reference("ldap://further.test/??sub")]), type=kind)
+    assert one.verdict() == expected
+
+
+# Other than asked
+
+@pytest.mark.parametrize("answer", [
+    [person("ben")],
+    [person("anna", "sip:anna@example.test", "x500:anna@example.test", "smtp:anna@example.testing")],
+    [person("anna", "smtp:ann\N{LATIN SMALL LETTER A WITH ACUTE}@example.test")],
+    [entry(dn("anna"), {})],
+    [entry("", {"proxyAddresses": []})],
+    [entry(dn("anna"), {"mail": ["anna@example.test"]})],
+    [person("anna", b"smtp:anna@example.test\0"), person("ben", "smtp:anna@example.test\r\n")],
+])
+def test_entries_that_nobody_asked_for(server, ask, answer):
+    assert ask(server(answer)).verdict() == UNKNOWN
+
+
+HOSTILE = [b"\0", b"smtp:\0", b"smtp:" + b"a" * 1_000_000 + b"@example.test", b"\r\n\r\n", b"\xff\xfe", b"smtp:@",
+           b"smtp:anna@" + b"x" * 100_000, b"proxyAddresses: smtp:forged@example.test\r\ncn: \x1b[31mforged", b"%s%n"]
+
+
+def test_values_that_do_harm(server, ask):
+    """The one that counts is found among them; and an administrator is shown no line that is none."""
+    one = ask(server([person("anna", *HOSTILE, "SMTP:anna@example.test"),
+                      person("b\0\r\nen", *HOSTILE)]))
+    assert one.verdict() == TAKEN
+    live = one.control("lookup", "anna@example.test")["live"]
+    assert live["result"] == "found"
+    assert "proxyAddresses: SMTP:anna@example.test" in live["attributes"]
+    assert not any(line.startswith("cn: ") for line in live["attributes"])
+    assert not any(ord(c) < 0x20 for line in live["attributes"] for c in line)
+    assert one.verdict("b@example.test") == UNKNOWN
+
+
+def test_more_entries_than_anybody_has(server, ask):
+    one = ask(server([person(f"user{i}") for i in range(5000)]))
+    assert one.verdict() == UNKNOWN
+    assert one.verdict("user4999@example.test") == TAKEN
+
+
+@pytest.mark.parametrize("octets", [
+    b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x30\x84\x7f\xff\xff\xff", b"\0" * 64, b"\x30\x03\x02\x01", b"\xff" * 300,
+    b"\x30\x05\x02\x03\x7f\xff\xff", b"\x30\x80\x02\x01\x02"])
+def test_garbage(server, ask, octets):
+    """It is lost, asked once more, and then cannot be told; others are answered."""
+    one = ask(server(lambda search: [Raw(octets), Cut()] if "anna@" in search.filter else []))
+    assert one.verdict() == LATER
+    poll(lambda: one.verdict("nobody@example.test") == UNKNOWN, "it is asked again")
+
+
+def test_a_cut_in_the_middle_is_asked_again(server, ask):
+    """... unseen."""
+    cuts = iter([True])
+    one = ask(server(lambda search: [person("anna"), Cut()] if next(cuts, False) else [person("anna")]))
+    assert one.verdict() == TAKEN
+    assert not one.events("directory", state="down")
+
+
+def test_an_idle_connection_that_is_cut_costs_nothing(server, ask):
+    """Active Directory says so first."""
+    idle = server([person("anna")])
+    one = ask(idle, cache_positive="0s", cache_stale="0s")
+    for count in (1, 2, 3):
+        assert one.verdict() == TAKEN
+        connection = idle.connections[-1]
+        connection.sendall(notice_of_disconnection().octets)
+        connection.shutdown(socket.SHUT_RDWR)
+        idle.binds.wait_count(count + 1)
+    assert one.verdict() == TAKEN
+    assert not one.events("directory", state="down")
+
+
+def test_a_server_that_cuts_at_each_question(server, ask):
+    """... is not asked as often as anybody may ask."""
+    rude = server([Cut()])
+    one = ask(rude)
+    for _ in range(5):
+        assert one.verdict() == LATER
+    assert one.wait_log("directory", state="down")
+    assert len(rude.connections) < 12
+
+
+# Very many values
+
+def parts_of(values, width, name="proxyAddresses"):
+    """An answer to ranges, WIDTH values at a time."""
+    def answer(search):
+        wanted = [a for a in search.attributes if ";range=" in a]
+        low = int(wanted[0].split("=")[1].split("-")[0]) if wanted else 0
+        high = low + width
+        last = "*" if high >= len(values) else str(high - 1)
+        return [entry(dn("anna"), {f"{name};range={low}-{last}": values[low:high]})]
+    return answer
+
+
+def test_values_in_parts(server, ask):
+    many = server(parts_of([f"smtp:a{i}@example.test" for i in range(4000)], 1500))
+    one = ask(many)
+    assert one.verdict("a10@example.test") == TAKEN
+    assert one.verdict("a1500@example.test") == TAKEN
+    assert one.verdict("a3999@example.test") == TAKEN
+    assert one.verdict("a4000@example.test") == UNKNOWN
+    assert [s.attributes for s in many.searches if s.scope == 0] == [
+        [f"proxyAddresses;range={low}-*"] for low in (1500, 1500, 3000, 1500, 3000)]
+
+
+def ranged(low, high, *values):
+    return entry(dn("anna"), {f"proxyAddresses;range={low}-{high}": list(values)})
+
+
+@pytest.mark.parametrize("answers", [
+    [[ranged(0, 1, "smtp:b@example.test")], [ranged(0, 1, "smtp:b@example.test")]],  # it says the same again
+    [[ranged(0, 1, "smtp:b@example.test")], []],                                      # it says nothing
+    [[ranged(0, 1, "smtp:b@example.test")], [done(32)]],                              # it is gone
+    [[ranged(0, 1, "smtp:b@example.test")], [ranged(2, 3, "smtp:c@example.test"), done(4)]],
+    [[ranged(0, 1, "smtp:b@example.test"), person("ben")]],                           # two entries, one of them unread
+    [[entry(dn("anna"), {"proxyAddresses;range=0-1": ["smtp:b@example.test"],
+                           "mail;range=0-1": ["c@example.test"]})]],                   # two that go on
+])
+def test_parts_that_do_not_come(server, ask, answers):
+    left = list(answers)
+    one = ask(server(lambda search: left.pop(0) if left else []), attributes="proxyAddresses, mail")
+    assert one.verdict() == LATER
+    assert not left
+
+
+# Who may write
+
+def restricted(recipient, groups=()):
+    """RECIPIENT's entry for anna@, senders by name, and groups that have them."""
+    def answer(search):
+        if search.base == BASE and "anna@" in search.filter:
+            return [recipient]
+        if search.base == BASE:
+            return [person(name) for name in ("ben", "carl") if f"smtp:{name}@" in search.filter.lower()]
+        if search.base == dn("anna"):
+            return [entry(search.base, {})] if f"(authOrig={dn('ben')})" in search.filter else []
+        return [entry(search.base, {})] if search.base in groups and f"(member={dn('ben')})" in search.filter else []
+    return answer
+
+
+def test_a_list_in_parts_is_asked_of_the_server(server, ask):
+    """Active Directory gives 1500 names of a list; whether the sender is in it it knows by itself."""
+    one = ask(server(restricted(person("anna", **{"authOrig;range=0-1499": [dn(f"x{i}") for i in range(1500)]}))))
+    assert one.verdict(sender="ben@example.test") == TAKEN
+    assert one.verdict(sender="carl@example.test") == DENIED
+    assert one.verdict(sender="x@example.org") == DENIED
+
+
+def test_groups_in_parts_are_left_to_exchange(server, ask):
+    names = {"dLMemSubmitPerms;range=0-1499": [dn(f"g{i}") for i in range(1500)]}
+    one = ask(server(restricted(person("anna", **names), groups=[dn("g3")])))
+    assert one.verdict(sender="ben@example.test") == TAKEN
+    assert one.verdict(sender="carl@example.test") == TAKEN
+
+
+def test_a_group_that_cannot_be_asked_is_no_no(server, ask):
+    def answer(search):
+        if search.base == dn("secret"):
+            return [done(50)]
+        return restricted(person("anna", dLMemSubmitPerms=[dn("secret")]))(search)
+    one = ask(server(answer))
+    assert one.verdict(sender="ben@example.test") == LATER
+
+
+def test_a_group_of_another_forest_is_left_to_exchange(server, ask):
+    def answer(search):
+        if search.base == dn("far"):
+            return [done(10)]
+        return restricted(person("anna", dLMemSubmitPerms=[dn("far")]))(search)
+    one = ask(server(answer))
+    assert one.verdict(sender="ben@example.test") == TAKEN
+
+
+def test_a_sender_who_looks_alike_is_another(server, ask):
+    """Active Directory finds b\N{LATIN SMALL LETTER E WITH ACUTE}n@ and ben@ equal."""
+    def answer(search):
+        if search.base == BASE and "anna@" not in search.filter:
+            return [person("ben")]  # whoever is asked for
+        return restricted(person("anna", authOrig=[dn("ben")]))(search)
+    one = ask(server(answer))
+    assert one.verdict(sender="ben@example.test") == TAKEN
+    assert one.verdict(sender="bem@example.test") == DENIED
