@@ -535,6 +535,21 @@ make_shared(struct server *srv, struct settings *st, struct err *e)
     return 0;
 }
 
+/* What is bound while we may still be root, other than the listeners: `user` need not be able to.
+ */
+static int
+make_doors(struct server *srv, const struct settings *st, const struct passwd *user, struct err *e)
+{
+    struct server_shared *sh = srv->shared;
+
+    if ((sh->http = http_new(srv, sh->loop.base, e)) == NULL)
+        return -1;
+    if (st->control.socket != NULL &&
+        (sh->control = control_new(srv, sh->loop.base, user, e)) == NULL)
+        return -1;
+    return 0;
+}
+
 static int
 make_parts(struct server *srv, struct settings *st, struct err *e)
 {
@@ -552,14 +567,10 @@ make_parts(struct server *srv, struct settings *st, struct err *e)
         (srv->policy = policy_new(st, clock_ms(), clock_wall_s(), e)) == NULL ||
         (srv->directories = directories_new(st, e)) == NULL ||
         (srv->resolver = resolver_new(srv->shared->loop.base, st, e)) == NULL ||
-        (srv->shared->health = health_new(&srv->shared->loop, srv->hosts, st, e)) == NULL ||
-        (srv->shared->http = http_new(srv, srv->shared->loop.base, e)) == NULL)
+        (srv->shared->health = health_new(&srv->shared->loop, srv->hosts, st, e)) == NULL)
         return -1;
     policy_attach(srv->policy, st, srv->shared->loop.base);
-    if (st->control.socket != NULL &&
-        (srv->shared->control = control_new(srv, srv->shared->loop.base, e)) == NULL)
-        return -1;
-    return 0;
+    return srv->shared->control == NULL ? 0 : control_start(srv->shared->control, e);
 }
 
 static int
@@ -643,7 +654,8 @@ server_run(const char *settings_path, struct settings *st, const struct faults *
     srv->last_descriptor = raise_descriptors();
     signal(SIGPIPE, SIG_IGN);
     if (make_shared(srv, st, e) != 0 || open_sockets(srv, st, &sockets, e) != 0 ||
-        make_directories(st, user, e) != 0 || become(user, e) != 0)
+        make_directories(st, user, e) != 0 || make_doors(srv, st, user, e) != 0 ||
+        become(user, e) != 0)
         return -1;
     if (log_open(&options, e) != 0)
         return -1;

@@ -19,6 +19,7 @@
 
 struct control {
     struct server *srv;
+    struct event_base *base;
     struct control_socket *socket; /* NULL: none is configured */
     struct lookups *lookups;
 };
@@ -288,29 +289,33 @@ on_request(void *owner, struct control_call *call, const char *command, const js
 }
 
 struct control *
-control_new(struct server *srv, struct event_base *base, struct err *e)
+control_new(struct server *srv, struct event_base *base, const struct passwd *owner, struct err *e)
 {
     struct control *c = calloc(1, sizeof *c);
-    if (c) {
-        c->srv = srv;
-        c->lookups = lookups_new(srv, base);
-    }
-    if (!c || !c->lookups) {
+    if (!c) {
         err_set(e, ERR_SYSTEM, "out of memory");
-        control_free(&c);
         return NULL;
     }
+    c->srv = srv;
+    c->base = base;
     struct settings *st = server_settings(srv);
     const char *path = st->control.socket;
     int rc = 0;
     if (path) {
-        c->socket = control_socket_new(base, path, on_request, c, e);
+        c->socket = control_socket_new(base, path, owner, on_request, c, e);
         rc = c->socket ? 0 : err_wrap(e, "control socket");
     }
     settings_unref(st);
     if (rc == -1)
         control_free(&c);
     return c;
+}
+
+int
+control_start(struct control *c, struct err *e)
+{
+    c->lookups = lookups_new(c->srv, c->base);
+    return c->lookups ? 0 : err_set(e, ERR_SYSTEM, "out of memory");
 }
 
 void

@@ -1,6 +1,7 @@
 #ifndef PROXY_OPS_CONTROL_H
 #define PROXY_OPS_CONTROL_H
 
+#include <pwd.h>
 #include <stddef.h>
 
 #include <event2/event.h>
@@ -13,8 +14,12 @@
 struct server;
 struct control;
 
-/* Bind control.socket of the settings in force. NULL with E set on failure. */
-struct control *control_new(struct server *srv, struct event_base *base, struct err *e);
+/* Bind control.socket of the settings in force, for OWNER (NULL: who runs).  The server need not
+ * have more yet than its settings.  NULL with E set on failure. */
+struct control *control_new(struct server *srv, struct event_base *base, const struct passwd *owner,
+                            struct err *e);
+/* The server is whole: requests may come.  Before the loop runs.  -1 with E set on failure. */
+int control_start(struct control *c, struct err *e);
 /* Removes the socket.  Clears *C; NULL is fine. */
 void control_free(struct control **c);
 

@@ -283,7 +283,7 @@ clear_way(const struct sockaddr_un *address, struct err *e)
 
 /* The bound, listening descriptor, or -1. */
 static int
-bind_socket(struct control_socket *s, struct err *e)
+bind_socket(struct control_socket *s, const struct passwd *owner, struct err *e)
 {
     const char *path = s->address.sun_path;
     if (clear_way(&s->address, e) == -1)
@@ -297,6 +297,8 @@ bind_socket(struct control_socket *s, struct err *e)
     if (fchmod(fd, 0600) == -1 ||
         bind(fd, (const struct sockaddr *)&s->address, sizeof s->address) == -1) {
         err_errno(e, ERR_SYSTEM, errno, "bind %s", path);
+    } else if (owner && geteuid() == 0 && lchown(path, owner->pw_uid, owner->pw_gid) == -1) {
+        err_errno(e, ERR_SYSTEM, errno, "give %s to %s", path, owner->pw_name);
     } else if (lstat(path, &st) == -1 || (st.st_mode & 0177) != 0) {
         err_set(e, ERR_SYSTEM, "%s cannot be kept from others", path);
     } else if (listen(fd, CONTROL_CLIENTS_MAX) == -1) {
@@ -311,8 +313,8 @@ bind_socket(struct control_socket *s, struct err *e)
 }
 
 struct control_socket *
-control_socket_new(struct event_base *base, const char *path, control_request_fn *request,
-                   void *arg, struct err *e)
+control_socket_new(struct event_base *base, const char *path, const struct passwd *owner,
+                   control_request_fn *request, void *arg, struct err *e)
 {
     struct control_socket *s = calloc(1, sizeof *s);
     if (!s) {
@@ -329,7 +331,7 @@ control_socket_new(struct event_base *base, const char *path, control_request_fn
         free(s);
         return NULL;
     }
-    int fd = bind_socket(s, e);
+    int fd = bind_socket(s, owner, e);
     if (fd == -1) {
         free(s);
         return NULL;

@@ -1,6 +1,8 @@
 #ifndef PROXY_OPS_CONTROL_SOCKET_H
 #define PROXY_OPS_CONTROL_SOCKET_H
 
+#include <pwd.h>
+
 #include <jansson.h>
 
 #include <event2/event.h>
@@ -24,10 +26,11 @@ struct control_call; /* a request that has no answer yet */
 typedef void control_request_fn(void *arg, struct control_call *call, const char *command,
                                 const json_t *args);
 
-/* Bind PATH with mode 0600.  A socket that nobody listens on any more is replaced.  NULL with E set
- * on failure. */
+/* Bind PATH with mode 0600, given to OWNER by root (NULL: it stays the process's).  A socket that
+ * nobody listens on any more is replaced.  NULL with E set on failure. */
 struct control_socket *control_socket_new(struct event_base *base, const char *path,
-                                          control_request_fn *request, void *arg, struct err *e);
+                                          const struct passwd *owner, control_request_fn *request,
+                                          void *arg, struct err *e);
 /* Calls that wait are cancelled; answers not yet taken are tried once more.  Removes PATH if it is
  * still this socket.  Clears *S; NULL is fine. */
 void control_socket_free(struct control_socket **s);

@@ -44,7 +44,7 @@ serve(struct sockaddr_un *address)
         struct err e;
         snprintf(path, sizeof path, "/tmp/postern-fuzz-control-%d", (int)getpid());
         base = event_base_new();
-        require(base && control_socket_new(base, path, on_request, NULL, &e));
+        require(base && control_socket_new(base, path, NULL, on_request, NULL, &e));
     }
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
     require(span_copy(address->sun_path, sizeof address->sun_path, span_str(path)));

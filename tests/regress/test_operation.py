@@ -4,6 +4,8 @@ import json
 import os
 import stat
 
+import pytest
+
 from conftest import CONTENT
 from harness import exchange as faults
 
@@ -103,3 +105,21 @@ def test_log_level(mx):
     mx.wait_log("rcpt", to="<ben@example.test>", since=since)
     assert not [e for e in list(mx.log)[since:] if e.get("to") == "<anna@example.test>"]
     assert mx.control("log-level", "loud")["ok"] is False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_what_only_root_could_bind(exchange, postern, directory):
+    """`user` comes after all that is bound: it may write neither beside the control socket nor to ports below 1024."""
+    os.chmod(directory, 0o711)
+    mx = postern(exchange(), run=False, settings={"server": {"user": "nobody"}, "http": {"listen": "127.0.0.88:825"}})
+    mx.http = ("127.0.0.88", 825)
+    os.chmod(mx.directory, 0o711)
+    os.chmod(mx.recipients_path, 0o644)
+    mx.start()
+    assert mx.get("/healthz")[0] == 200
+    with open(f"/proc/{mx.process.pid}/status", encoding="ascii") as file:
+        assert "Uid:\t65534\t65534\t65534\t65534\n" in file.readlines()
+    found = os.stat(mx.socket_path)
+    assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o600, 65534)
+    assert mx.control("status")["ok"] is True
+    assert mx.client().deliver(CONTENT, "anna@example.test").code == 250

@@ -66,7 +66,7 @@ setup(void **state)
     snprintf(f->path + strlen(f->path), sizeof f->path - strlen(f->path), "/s");
     f->base = event_base_new();
     struct err e;
-    f->socket = control_socket_new(f->base, f->path, on_request, f, &e);
+    f->socket = control_socket_new(f->base, f->path, NULL, on_request, f, &e);
     assert_non_null(f->socket);
     *state = f;
     return 0;
@@ -278,7 +278,7 @@ cancels_when_freed(void **state)
     expect(f, fd, "");
     close(fd);
     struct err e;
-    f->socket = control_socket_new(f->base, f->path, on_request, f, &e);
+    f->socket = control_socket_new(f->base, f->path, NULL, on_request, f, &e);
     assert_non_null(f->socket);
 }
 
@@ -294,7 +294,7 @@ gives_up_its_answer_when_freed(void **state)
     expect(f, fd, "{\"ok\":true,\"command\":\"a\",\"n\":0}");
     close(fd);
     struct err e;
-    f->socket = control_socket_new(f->base, f->path, on_request, f, &e);
+    f->socket = control_socket_new(f->base, f->path, NULL, on_request, f, &e);
 }
 
 static void
@@ -355,7 +355,7 @@ replaces_a_dead_socket_only(void **state)
     struct fixture *f = *state;
     struct err e;
     /* It is served. */
-    assert_null(control_socket_new(f->base, f->path, on_request, f, &e));
+    assert_null(control_socket_new(f->base, f->path, NULL, on_request, f, &e));
     assert_non_null(strstr(e.text, "in use"));
     /* A daemon was killed: its socket has no listener any more. */
     char dead[80];
@@ -365,18 +365,18 @@ replaces_a_dead_socket_only(void **state)
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
     close(fd);
-    struct control_socket *second = control_socket_new(f->base, dead, on_request, f, &e);
+    struct control_socket *second = control_socket_new(f->base, dead, NULL, on_request, f, &e);
     assert_non_null(second);
     /* Another took its place meanwhile: that one's file stays. */
     assert_int_equal(unlink(dead), 0);
-    struct control_socket *third = control_socket_new(f->base, dead, on_request, f, &e);
+    struct control_socket *third = control_socket_new(f->base, dead, NULL, on_request, f, &e);
     control_socket_free(&second);
     assert_int_equal(access(dead, F_OK), 0);
     control_socket_free(&third);
     /* A file of another kind is nobody's to remove. */
     FILE *file = fopen(dead, "w");
     fclose(file);
-    assert_null(control_socket_new(f->base, dead, on_request, f, &e));
+    assert_null(control_socket_new(f->base, dead, NULL, on_request, f, &e));
     assert_int_equal(unlink(dead), 0);
 }
 
@@ -387,7 +387,7 @@ refuses_a_long_path(void **state)
     char path[200] = "/tmp/";
     memset(path + 5, 'x', 150);
     struct err e;
-    assert_null(control_socket_new(f->base, path, on_request, f, &e));
+    assert_null(control_socket_new(f->base, path, NULL, on_request, f, &e));
     assert_int_equal(e.kind, ERR_CONFIG);
 }
 
