@@ -8,6 +8,7 @@ import tempfile
 import pytest
 
 from harness import Certificates, samba
+from harness.journal import poll
 from harness.samba import BASE, DomainController, user_dn, user_ldif
 from harness.servers import write
 
@@ -49,6 +50,14 @@ def dc(controller):
     if controller.process.poll() is not None:
         controller.restart()
     return controller
+
+
+@pytest.fixture
+def twin(dc, directory):
+    """A second controller of the same domain."""
+    one = dc.twin(os.path.join(directory, "twin"))
+    yield one
+    one.stop()
 
 
 @pytest.fixture
@@ -229,9 +238,7 @@ def test_a_restored_controller_is_looked_at_whole(ask, dc):
     """It has another invocationId: its USNs are those of another life."""
     one = ask(mode="snapshot")
     dc.stop()
-    settings = f"CN=NTDS Settings,CN=DC1,CN=Servers,CN=Default-First-Site-Name,CN=Sites,CN=Configuration,{BASE}"
-    dc.edit(f"dn: {settings}\nchangetype: modify\nreplace: invocationId\ninvocationId:: AAECAwQFBgcICQoLDA0ODw==\n",
-            "--controls=relax:0")
+    dc.live_anew()
     assert one.verdict("anna@example.test") == KNOWN
     since = len(one.log)
     dc.restart()
@@ -248,3 +255,45 @@ def test_duplicates(ask, dc):
     dc.delete("twin")
     one.wait_log("directory", look="changes", lost=1)
     assert one.control("directory", "duplicates")["duplicates"] == []
+
+
+# Two controllers
+
+def test_another_controller_answers(ask, dc, twin):
+    dc.add("fritz", "fritz@example.test")  # it is not told to the other one
+    one = ask(uri=f"{dc.tls_uri}, {twin.tls_uri}", cache_positive="0s", cache_negative="0s", cache_stale="0s")
+    assert one.verdict("fritz@example.test") == ("250 2.1.5", "ldap")
+    one.wait_log("directory", state="up", host=twin.tls_uri)
+    dc.stop(signal.SIGKILL)
+    assert one.verdict("anna@example.test") == ("250 2.1.5", "ldap")
+    assert one.verdict("fritz@example.test") == UNKNOWN
+    dc.restart()
+    poll(lambda: one.verdict("fritz@example.test")[0] == "250 2.1.5", "the first is asked again")
+    dc.delete("fritz")
+
+
+def test_another_controller_is_looked_at_whole(ask, dc, twin):
+    """Numbers of changes belong to one controller: the snapshot keeps to it while it can be had, wherever in the list it
+    stands, and begins anew with another."""
+    one = ask(uri=f"{dc.tls_uri}, {twin.tls_uri}", mode="snapshot")
+    assert one.events("directory", look="full")[0]["host"] == dc.tls_uri
+    dc.add("fritz", "fritz@example.test")
+    one.wait_log("directory", host=dc.tls_uri, look="changes", learned=1)
+    dc.stop(signal.SIGKILL)
+    look = one.wait_log("directory", host=twin.tls_uri, look="full")
+    assert (look["learned"], look["lost"], look["entries"]) == ("0", "1", str(ADDRESSES))
+    assert one.verdict("anna@example.test") == KNOWN
+    twin.add("gerd", "gerd@example.test")
+    one.wait_log("directory", host=twin.tls_uri, look="changes", learned=1)
+    dc.restart()  # who was left is not gone back to
+    since = len(one.log)
+    twin.add("hugo", "hugo@example.test")
+    one.wait_log("directory", since=since, host=twin.tls_uri, look="changes", learned=1)
+    one.stop()
+    twin.delete("gerd")
+    since = len(one.log)
+    one.start()
+    one.wait_log("directory", since=since, host=twin.tls_uri, look="changes", lost=1)
+    assert [e["host"] for e in one.log if e["event"] == "directory" and e.get("look") == "full"] == [
+        dc.tls_uri, twin.tls_uri]
+    dc.delete("fritz")

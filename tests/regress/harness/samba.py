@@ -1,5 +1,6 @@
 """A Samba domain controller with Exchange's attributes in its schema: an Active Directory to look at."""
 
+import base64
 import os
 import signal
 import socket
@@ -106,27 +107,55 @@ def user_dn(name):
     return f"CN={name},CN=Users,{BASE}"
 
 
+SITE = f"CN=Servers,CN=Default-First-Site-Name,CN=Sites,CN=Configuration,{BASE}"
+
+
 class DomainController(Server):
     """Provisioned in DIRECTORY, with LDIF in its database, and running.  CERTIFICATES has the CA that vouches."""
 
     def __init__(self, directory, certificates, ldif):
-        self.address = free_address()
-        self.host_name = "dc1.ad.example.test"
-        self.uri = f"ldap://{self.address}"
-        self.tls_uri = f"ldaps://{self.address}"
-        self.catalogue_uri = f"ldaps://{self.address}:3269"
+        self.certificates = certificates
         self.authority = certificates.ca.certificate
         self.sam = os.path.join(directory, "private", "sam.ldb")
         self._provision(directory)
         self.edit("\n".join(schema_ldif()), "--option=dsdb:schema update allowed=true")
         self.edit(class_ldif(), "--option=dsdb:schema update allowed=true")
         self.edit(ldif)
-        tls = certificates.make("dc1", self.host_name, [self.host_name, self.address], issuer=certificates.ca)
+        self._begin(directory, "dc1")
+
+    def _begin(self, directory, name):
+        self.address = free_address()
+        self.host_name = f"{name}.ad.example.test"
+        self.uri = f"ldap://{self.address}"
+        self.tls_uri = f"ldaps://{self.address}"
+        self.catalogue_uri = f"ldaps://{self.address}:3269"
+        tls = self.certificates.make(name, self.host_name, [self.host_name, self.address], issuer=self.certificates.ca)
         conf = write(directory, "smb.conf", SMB_CONF.format(
             realm=REALM, address=self.address, directory=directory, key=tls.key, certificate=tls.certificate,
             ca=self.authority))
         self.argv = [program("samba"), "-s", conf, "--foreground", "--no-process-group", "--model=single"]
         super().__init__(directory, self.argv, host=self.address, port=636)
+
+    def twin(self, directory):
+        """Another controller with all that this one has now, for the same people, as if it had learnt it by
+        replication: a name, a life and numbers of changes of its own.  What changes from now on each has for itself."""
+        self.stop()
+        subprocess.run(["cp", "-a", "--sparse=always", self.directory, directory], check=True)
+        self.restart()
+        other = object.__new__(DomainController)
+        other.certificates, other.authority = self.certificates, self.authority
+        other.sam = os.path.join(directory, "private", "sam.ldb")
+        other.live_anew()
+        for place in (f"CN=DC1,{SITE}", f"CN=DC1,OU=Domain Controllers,{BASE}"):
+            other.edit(f"dn: {place}\nchangetype: modify\nreplace: dNSHostName\ndNSHostName: dc2.ad.example.test\n")
+        other._begin(directory, "dc2")
+        return other
+
+    def live_anew(self):
+        """As after it was restored from a backup."""
+        identity = base64.b64encode(os.urandom(16)).decode()
+        self.edit(f"dn: CN=NTDS Settings,CN=DC1,{SITE}\nchangetype: modify\nreplace: invocationId\n"
+                  f"invocationId:: {identity}\n", "--controls=relax:0")
 
     @staticmethod
     def _provision(directory):
