@@ -1,5 +1,6 @@
 #include "policy/delivered.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "policy/memo.h"
@@ -8,18 +9,26 @@
 /* Only what no client confirmed stays, so this is plenty. */
 #define DELIVERIES_MAX 262144u
 
+/* So long it takes at most until one Postern has told what it does and the others have heard it
+ * (ledger_redis.c: a turn, a poll, two answers). */
+#define HEARSAY_MS 1000
+
 struct waiter {
     struct waiter *next;
     struct hash128 key;
     uint64_t ticket;
     delivery_wake_fn *wake;
     void *arg;
+    int64_t not_before_ms; /* the tick leaves it alone until then */
+    bool is_question;
 };
 
 struct deliveries {
     struct memo_table *table; /* its lock is for all of this */
     struct waiter *waiters;
     uint64_t last_ticket;
+    struct mailbox *questions;
+    _Atomic bool is_asked;
 };
 
 struct deliveries *
@@ -30,7 +39,8 @@ deliveries_new(const struct siphash_key *key)
     if (d == NULL)
         return NULL;
     d->table = memo_new(key, DELIVERIES_MAX);
-    if (d->table == NULL)
+    d->questions = mailbox_new();
+    if (d->table == NULL || d->questions == NULL)
         deliveries_free(&d);
     return d;
 }
@@ -38,10 +48,17 @@ deliveries_new(const struct siphash_key *key)
 void
 deliveries_free(struct deliveries **d)
 {
+    struct mailbox_item *item, *next_item;
     struct waiter *next;
 
     if (*d == NULL)
         return;
+    for (item = (*d)->questions != NULL ? mailbox_take((*d)->questions) : NULL; item != NULL;
+         item = next_item) {
+        next_item = item->next;
+        free(item);
+    }
+    mailbox_free(&(*d)->questions);
     for (struct waiter *w = (*d)->waiters; w != NULL; w = next) {
         next = w->next;
         free(w);
@@ -82,19 +99,64 @@ pending(struct deliveries *d, const struct delivery_key *keys, size_t n, uint32_
     return NULL;
 }
 
-static bool
+static struct waiter *
 wait_for(struct deliveries *d, struct hash128 key, delivery_wake_fn *wake, void *arg,
          uint64_t *ticket)
 {
     struct waiter *w = malloc(sizeof *w);
 
     if (w == NULL)
-        return false;
+        return NULL;
     *ticket = ++d->last_ticket;
     *w = (struct waiter){
         .next = d->waiters, .key = key, .ticket = *ticket, .wake = wake, .arg = arg};
     d->waiters = w;
+    return w;
+}
+
+bool
+deliveries_ask(struct deliveries *d, const struct delivery_key *keys, size_t n, int64_t now_ms,
+               delivery_wake_fn *wake, void *arg, uint64_t *ticket)
+{
+    struct delivery_question *q;
+    struct waiter *w;
+
+    if (n == 0 || !atomic_load_explicit(&d->is_asked, memory_order_relaxed))
+        return false;
+    q = calloc(1, sizeof *q);
+    if (q == NULL)
+        return false;
+    /* The same recipients in any order. */
+    for (size_t i = 0; i < n; i++) {
+        q->message.lo ^= keys[i].hash.lo;
+        q->message.hi ^= keys[i].hash.hi;
+    }
+    memo_lock(d->table);
+    w = wait_for(d, keys[0].hash, wake, arg, ticket);
+    if (w != NULL) {
+        w->not_before_ms = now_ms + HEARSAY_MS;
+        w->is_question = true;
+        q->ticket = w->ticket;
+    }
+    memo_unlock(d->table);
+    if (w == NULL) {
+        free(q);
+        return false;
+    }
+    mailbox_post(d->questions, &q->item);
     return true;
+}
+
+void
+deliveries_set_asked(struct deliveries *d, bool is_asked)
+{
+    atomic_store(&d->is_asked, is_asked);
+}
+
+struct mailbox *
+deliveries_questions(struct deliveries *d)
+{
+    return d->questions;
 }
 
 enum delivery_claim
@@ -106,7 +168,7 @@ deliveries_claim(struct deliveries *d, const struct delivery_key *keys, size_t n
 
     memo_lock(d->table);
     other = pending(d, keys, n, now_s);
-    if (other != NULL && wait_for(d, other->hash, wake, arg, ticket)) {
+    if (other != NULL && wait_for(d, other->hash, wake, arg, ticket) != NULL) {
         memo_unlock(d->table);
         return DELIVERY_PENDING;
     }
@@ -150,6 +212,25 @@ wake_waiters(struct deliveries *d, struct hash128 key)
             link = &w->next;
         }
     }
+}
+
+void
+deliveries_answer(struct deliveries *d, uint64_t ticket, bool is_elsewhere, int64_t now_ms)
+{
+    struct waiter **link = &d->waiters, *w;
+
+    memo_lock(d->table);
+    while ((w = *link) != NULL && w->ticket != ticket)
+        link = &w->next;
+    if (w != NULL && w->is_question && is_elsewhere) {
+        /* What the other does is told in its own time; the tick wakes when that is over. */
+        w->not_before_ms = now_ms + HEARSAY_MS;
+    } else if (w != NULL && w->is_question) {
+        *link = w->next;
+        w->wake(w->arg, w->ticket);
+        free(w);
+    }
+    memo_unlock(d->table);
 }
 
 static void
@@ -225,7 +306,7 @@ deliveries_tick(struct deliveries *d, int64_t now_ms)
     while (*link != NULL) {
         struct waiter *w = *link;
         const struct memo *m = memo_find(d->table, w->key, now_s);
-        if (m != NULL && is_at_work(m)) {
+        if (now_ms < w->not_before_ms || (m != NULL && is_at_work(m))) {
             link = &w->next;
             continue;
         }

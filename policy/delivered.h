@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/mailbox.h"
 #include "base/siphash.h"
 #include "base/span.h"
 
@@ -14,8 +15,9 @@
  * duplicate_window is over, so that a retry is answered and not delivered again.  Thread-safe;
  * bounded, the oldest goes, but never what is in flight.  NOW_MS is clock_ms's.
  *
- * A message's walk: keys -> claim -> (PENDING: wait for the wake, claim again) -> burst for the
- * recipients that are not served -> finish -> our reply -> the client's next command -> confirm. */
+ * A message's walk: keys -> ask -> (true: wait for the wake) -> claim -> (PENDING: wait for the
+ * wake, claim again) -> burst for the recipients that are not served -> finish -> our reply -> the
+ * client's next command -> confirm. */
 
 struct deliveries;
 struct memo_table;
@@ -44,6 +46,12 @@ struct memo_table *deliveries_table(struct deliveries *d); /* what there is to s
 struct delivery_key deliveries_key(const struct deliveries *d, struct span sender,
                                    struct span recipient, const uint8_t sha256[32]);
 
+/* In a fleet: is another Postern at this message just now, and nobody here knows yet?  False: there
+ * is nobody to ask.  True: WAKE is called as of a PENDING, at once when no other is at it, and
+ * within three seconds whatever becomes of the question; by then a claim knows of the other. */
+bool deliveries_ask(struct deliveries *d, const struct delivery_key *keys, size_t n, int64_t now_ms,
+                    delivery_wake_fn *wake, void *arg, uint64_t *ticket);
+
 /* Claim N keys (of one message, no two the same), all or none.  With CLAIMED, SERVED[i] is set for
  * each; with PENDING, *TICKET is set, and WAKE(ARG, ticket) is called once unless deliveries_cancel
  * comes first.  When memory is out, it is CLAIMED without a guard. */
@@ -57,7 +65,8 @@ void deliveries_cancel(struct deliveries *d, uint64_t ticket);
  * for WINDOW_MS (duplicate_window); else, refused or unknown, a retry delivers. */
 void deliveries_finish(struct deliveries *d, const struct delivery_key *keys, const bool *served,
                        size_t n, bool is_delivered, int64_t window_ms, int64_t now_ms);
-/* Call each second: wakes those who wait for a burst of another Postern that has gone silent. */
+/* Call each second: wakes those who wait for a burst of another Postern that has gone silent, or
+ * for an answer to their question. */
 void deliveries_tick(struct deliveries *d, int64_t now_ms);
 
 /* What a fact of deliveries_table is worth: its memo.value. */
@@ -69,6 +78,17 @@ enum delivery_fact {
 /* The fleet says that it is so with KEY until UNTIL_S; 0: it is not known any more. */
 void deliveries_learn(struct deliveries *d, struct hash128 key, enum delivery_fact fact,
                       uint32_t until_s);
+
+/* What deliveries_ask wants to know, for the thread that asks Redis: of all keys of a message.  */
+struct delivery_question {
+    struct mailbox_item item; /* the taker frees it */
+    struct hash128 message;
+    uint64_t ticket;
+};
+/* Questions are wanted from now on, or no more; where they come in; and what the answer is. */
+void deliveries_set_asked(struct deliveries *d, bool is_asked);
+struct mailbox *deliveries_questions(struct deliveries *d);
+void deliveries_answer(struct deliveries *d, uint64_t ticket, bool is_elsewhere, int64_t now_ms);
 
 /* The client's next command came: it has heard our 250 for these, and will not try again. */
 void deliveries_confirm(struct deliveries *d, const struct delivery_key *keys, size_t n);

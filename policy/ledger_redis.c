@@ -53,6 +53,7 @@ set_up(struct ledger_redis *r, enum ledger_redis_phase phase, const char *why)
     bool is_up = phase == LEDGER_REDIS_READY;
 
     r->phase = phase;
+    deliveries_set_asked(r->p->deliveries, is_up);
     if (phase == LEDGER_REDIS_JOINING || (r->is_told && is_up == atomic_load(&r->is_up)))
         return;
     r->is_told = true;
@@ -239,13 +240,16 @@ make(struct policy *p, struct settings *st, struct event_base *base)
     r->st = settings_ref(st);
     memcpy(&r->self, random.octets, sizeof r->self);
     r->turn = event_new(base, -1, EV_PERSIST, on_turn, r);
+    r->questions = event_new(base, mailbox_fd(deliveries_questions(p->deliveries)),
+                             EV_READ | EV_PERSIST, ledger_redis_ask, r);
     r->link = redis_link_new(base, st->harvest.redis, st->harvest.redis_password_file, redis_script,
                              &events, r);
     for (size_t i = 0; i < REDIS_SCRIPT_FLEET_KEYS; i++) {
         r->names[i] = ledger_redis_name(r, fleet_names[i], "");
         is_made = is_made && r->names[i] != NULL;
     }
-    if (!is_made || r->link == NULL || r->turn == NULL || event_add(r->turn, &turn) != 0) {
+    if (!is_made || r->link == NULL || r->turn == NULL || r->questions == NULL ||
+        event_add(r->turn, &turn) != 0 || event_add(r->questions, NULL) != 0) {
         ledger_redis_free(&r);
         return NULL;
     }
@@ -279,10 +283,13 @@ ledger_redis_free(struct ledger_redis **r)
 {
     if (*r == NULL)
         return;
+    deliveries_set_asked((*r)->p->deliveries, false);
     redis_link_free(&(*r)->link);
     set_shared((*r)->p, false);
     if ((*r)->turn != NULL)
         event_free((*r)->turn);
+    if ((*r)->questions != NULL)
+        event_free((*r)->questions);
     for (size_t i = 0; i < REDIS_SCRIPT_FLEET_KEYS; i++)
         free((*r)->names[i]);
     settings_unref((*r)->st);

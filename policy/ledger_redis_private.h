@@ -26,7 +26,7 @@ struct ledger_redis {
     struct policy *p;
     struct settings *st;
     struct redis_link *link;
-    struct event *turn;
+    struct event *turn, *questions;
     char *names[REDIS_SCRIPT_FLEET_KEYS];
     enum ledger_redis_phase phase;
     _Atomic bool is_up;
@@ -51,5 +51,7 @@ void ledger_redis_tell(struct ledger_redis *r, int64_t now_ms);
 /* Everything is unsent, but what the fleet says of it is newer. */
 void ledger_redis_tell_all(struct ledger_redis *r);
 void ledger_redis_learn(struct ledger_redis *r, const struct redis_row *row);
+/* An event's callback: there are questions of deliveries_ask. */
+void ledger_redis_ask(int fd, short what, void *arg);
 
 #endif

@@ -59,8 +59,8 @@ struct policy *policy_new(const struct settings *st, int64_t now_ms, int64_t wal
 void policy_reload(struct policy *p, struct settings *st, int64_t now_ms);
 /* With `ledger = redis` share counts, blocks, marks and deliveries with a fleet from now on, over
  * BASE, on whose thread this, policy_reload, policy_tick and policy_free are called then.  Nothing
- * here or in a session ever waits for Redis: whether it answers is said in the log (event=ledger)
- * and by policy_ledger_up.  Takes references to ST. */
+ * here waits for Redis, nor does a session but for deliveries_ask: whether it answers is said in
+ * the log (event=ledger) and by policy_ledger_up.  Takes references to ST. */
 struct event_base;
 void policy_attach(struct policy *p, struct settings *st, struct event_base *base);
 /* The ledger is shared as ST of the last policy_attach or policy_reload asks, or kept for this

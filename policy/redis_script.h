@@ -14,6 +14,7 @@
  *   u:NETWORK, z:NETWORK, s:NETWORK
  *              sorted sets of hashed addresses by the second they were last seen: unknown, unknown
  *              under the null sender, served
+ *   b:HASH     string: which Postern began with a message, some seconds ago
  *
  * A member is a kind and a name: h and z NETWORK, a block and one for the null sender only (A is
  * its action, 0: none, B who made it, C its repetitions); c NETWORK, all inside it was cleared at
@@ -23,12 +24,14 @@
  * Moments come and go as seconds from now, so no two clocks are compared.  All keys run out, and
  * the number of members, of networks and of addresses of a network is bounded: the oldest go.
  *
- * KEYS are the five of the fleet, and for `count` the three of the network.  ARGV:
+ * KEYS are the five of the fleet, for `count` the three of the network, for `begin` the message's.
+ * ARGV:
  *   join KEY EPOCH            -> {key, epoch} in force: these, if there are none
  *   poll VERSION MAX          -> {epoch, version, version read up to, then member, seconds, "A B C"
  *                                 of each change behind VERSION, the oldest first}
  *   put MEMBER SECONDS KEEP A B C
  *                             -> {} or, if the fleet knows better, what it knows as in poll
+ *   begin WHO                 -> 1 if another than WHO began with it, else 0
  *   count NETWORK WINDOW MAX CLEARED N_U N_Z N_S (SECONDS HASH)...
  *                             -> {unknown, of the null sender, served in WINDOW, served in a week};
  *                                CLEARED: how long ago, -1: never */

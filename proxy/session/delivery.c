@@ -23,6 +23,7 @@ struct delivery {
     struct delivery_key *keys; /* one for each recipient; NULL: no guard */
     bool *served;
     size_t n_keys;
+    bool was_asked; /* whether another Postern of the fleet is at it */
     bool is_claimed;
     bool is_waiting;
     bool is_orphan; /* its session went while the burst was past its end of data */
@@ -239,6 +240,21 @@ on_wake(void *arg, uint64_t ticket)
     worker_post_delivery(arg, ticket);
 }
 
+/* Another burst of the message is under way, here or, as far as is known, at another Postern. */
+static bool
+must_wait(struct delivery *d)
+{
+    int64_t now_ms = clock_ms();
+
+    if (!d->was_asked) {
+        d->was_asked = true;
+        if (deliveries_ask(guard(d), d->keys, d->n_keys, now_ms, on_wake, d->w, &d->ticket))
+            return true;
+    }
+    return deliveries_claim(guard(d), d->keys, d->n_keys, d->served, now_ms, on_wake, d->w,
+                            &d->ticket) == DELIVERY_PENDING;
+}
+
 /* Claim the message's keys, and hand it over to whoever has not had it. False when memory is out.
  */
 static bool
@@ -246,8 +262,7 @@ seek(struct delivery *d)
 {
     if (d->keys == NULL)
         return start_burst(d);
-    if (deliveries_claim(guard(d), d->keys, d->n_keys, d->served, clock_ms(), on_wake, d->w,
-                         &d->ticket) == DELIVERY_PENDING) {
+    if (must_wait(d)) {
         d->is_waiting = true;
         TAILQ_INSERT_TAIL(&d->w->waiting, d, link);
         return true;

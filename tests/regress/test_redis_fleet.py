@@ -487,6 +487,47 @@ def test_a_message_delivered_by_one_is_answered_by_the_other(redis, member):
     assert len(one.exchange.delivered) == 1
 
 
+def test_a_retry_at_once_is_not_delivered_again_by_the_other(redis, member):
+    """Before either of the two has heard what the other does."""
+    server = redis()
+    one, other = member(server), member(server)
+    for round_ in range(3):
+        content = CONTENT + b"round %d\r\n" % round_
+        gate = faults.Gate()
+        one.exchange.on("EOD", faults.first(1, gate))
+        clients = one.client(), other.client()
+        for client in clients:
+            client.envelope("sender@example.org", "anna@example.test", "ben@example.test")
+            client.ok("DATA")
+        for client in clients:
+            client.send(content + b".\r\n")
+        gate.reached.wait()
+        gate.open()
+        for client in clients:
+            assert client.reply().status == "250 2.6.0"
+        assert len(one.exchange.delivered) == round_ + 1
+        for client in clients:
+            client.ok("NOOP")
+
+
+def test_the_same_to_others_is_another_message(redis, member):
+    server = redis()
+    one, other = member(server), member(server)
+    assert one.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    assert other.client().deliver(CONTENT, "ben@example.test").status == "250 2.6.0"
+    assert len(one.exchange.delivered) == 2
+
+
+def test_a_stopped_redis_keeps_no_message_waiting(redis, member):
+    server = redis()
+    one = member(server)
+    server.process.send_signal(signal.SIGSTOP)
+    assert one.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    one.wait_log("ledger", state="down")
+    assert one.client().deliver(CONTENT, "ben@example.test").status == "250 2.6.0"
+    assert len(one.exchange.delivered) == 2
+
+
 def test_a_postern_that_died_in_a_burst_keeps_no_retry_waiting(redis, member):
     server = redis()
     one, other = member(server), member(server)

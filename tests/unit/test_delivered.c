@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -15,6 +16,7 @@
 #define HOUR   (3600 * SECOND)
 #define NOW    (1000 * HOUR)
 #define WINDOW (4 * HOUR)
+#define UNTIL  (UINT32_MAX / 2) /* of policy's seconds: far away */
 
 static const struct siphash_key secret = {{9}};
 static struct deliveries *guard;
@@ -280,6 +282,77 @@ test_threads(void **state)
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
+static uint64_t
+question(struct hash128 *message)
+{
+    struct mailbox_item *item = mailbox_take(deliveries_questions(guard));
+    struct delivery_question *q = (struct delivery_question *)item;
+    uint64_t asked;
+
+    assert_non_null(item);
+    assert_null(item->next);
+    asked = q->ticket;
+    *message = q->message;
+    free(item);
+    return asked;
+}
+
+/* In a fleet another may be at it, of which nobody here has heard. */
+static void
+test_asking(void **state)
+{
+    struct delivery_key keys[] = {key_of("s@x", "a@x", 1), key_of("s@x", "b@x", 1)};
+    struct delivery_key turned[] = {keys[1], keys[0]};
+    struct hash128 message, same;
+    uint64_t asked;
+    (void)state;
+
+    assert_false(deliveries_ask(guard, keys, 2, NOW, wake, woken, &ticket));
+    assert_null(mailbox_take(deliveries_questions(guard)));
+    deliveries_set_asked(guard, true);
+    /* Nobody is. */
+    assert_true(deliveries_ask(guard, keys, 2, NOW, wake, woken, &ticket));
+    asked = question(&message);
+    assert_true(asked == ticket);
+    deliveries_tick(guard, NOW + 999);
+    assert_int_equal(n_woken, 0);
+    deliveries_answer(guard, asked, false, NOW + 1);
+    assert_int_equal(n_woken, 1);
+    deliveries_answer(guard, asked, false, NOW + 1);
+    assert_int_equal(n_woken, 1);
+    /* Another is: its doings will have been told a second later. */
+    assert_true(deliveries_ask(guard, turned, 2, NOW, wake, woken, &ticket));
+    asked = question(&same);
+    assert_true(same.lo == message.lo && same.hi == message.hi);
+    deliveries_answer(guard, asked, true, NOW + 500);
+    deliveries_tick(guard, NOW + 1499);
+    assert_int_equal(n_woken, 1);
+    deliveries_tick(guard, NOW + 1500);
+    assert_int_equal(n_woken, 2);
+    /* It is, and says so: until that is over. */
+    assert_true(deliveries_ask(guard, keys, 2, NOW, wake, woken, &ticket));
+    deliveries_answer(guard, question(&same), true, NOW);
+    deliveries_learn(guard, keys[0].hash, DELIVERY_ELSEWHERE, UNTIL);
+    deliveries_tick(guard, NOW + 5000);
+    assert_int_equal(n_woken, 2);
+    deliveries_learn(guard, keys[0].hash, DELIVERY_DONE, UNTIL);
+    assert_int_equal(n_woken, 3);
+    /* No answer comes. */
+    assert_true(deliveries_ask(guard, keys, 1, NOW, wake, woken, &ticket));
+    (void)question(&same);
+    assert_false(same.lo == message.lo);
+    deliveries_learn(guard, keys[0].hash, DELIVERY_DONE, 0);
+    assert_int_equal(n_woken, 4);
+    assert_true(deliveries_ask(guard, keys + 1, 1, NOW, wake, woken, &ticket));
+    deliveries_tick(guard, NOW + 1000);
+    assert_int_equal(n_woken, 5);
+    /* Nobody waits for it any more; and what is left at the end is freed. */
+    assert_true(deliveries_ask(guard, keys, 1, NOW, wake, woken, &ticket));
+    deliveries_cancel(guard, ticket);
+    deliveries_answer(guard, ticket, false, NOW);
+    assert_int_equal(n_woken, 5);
+}
+
 int
 main(void)
 {
@@ -292,6 +365,7 @@ main(void)
         TEST(test_several_recipients),
         TEST(test_flood),
         TEST(test_threads),
+        TEST(test_asking),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
