@@ -853,6 +853,11 @@ on_ended(void *owner, enum stream_end end)
         fail_tls(d, text, NULL);
         return;
     }
+    /* What cuts at STARTTLS may leave the clear alone. */
+    if (d->state == STATE_STARTTLS && tls_is_optional(d)) {
+        fail_tls(d, "connection lost at STARTTLS", NULL);
+        return;
+    }
     fail(d, d->state <= STATE_GREETING ? DOWNSTREAM_CONNECT : DOWNSTREAM_LOST, NULL);
 }
 

@@ -48,8 +48,9 @@ def test_opportunistic_without_starttls(pair):
 
 @pytest.mark.parametrize("fault", [
     faults.reply("454 4.7.0 TLS not available"), faults.reply("500 5.3.3 Unrecognized command"),
-    faults.reply_and_drop("220 2.0.0 ready"), faults.reply_and_drop("220 2.0.0 ready\r\nthis is no handshake")],
-    ids=["454", "500", "dropped", "garbage"])
+    faults.drop(), faults.reply_and_drop("220 2.0.0 ready"),
+    faults.reply_and_drop("220 2.0.0 ready\r\nthis is no handshake")],
+    ids=["454", "500", "cut", "dropped", "garbage"])
 def test_opportunistic_falls_back(pair, fault):
     mx = pair("opportunistic", fault=fault)
     assert delivered_over(mx) is None
