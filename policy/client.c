@@ -105,14 +105,27 @@ apply_holds(struct policy *p, const struct settings *st, struct policy_session *
     return false;
 }
 
+/* All holds that S's address lies in. */
+static bool
+apply_all_holds(struct policy *p, const struct settings *st, struct policy_session *s,
+                int64_t now_ms)
+{
+    struct ledger_now now = policy_moment(st, now_ms);
+    uint8_t prefixes[129];
+    size_t n = ledger_held_prefixes(p->ledger, s->client.address.family, prefixes);
+
+    for (size_t i = 0; i < n; i++) {
+        struct network network = network_of(&s->client.address, prefixes[i]);
+        if (apply_holds(p, st, s, &network, now))
+            return true;
+    }
+    return false;
+}
+
 enum policy_standing
 policy_session_check(struct policy *p, const struct settings *st, struct policy_session *s,
                      int64_t now_ms)
 {
-    struct ledger_now now = policy_moment(st, now_ms);
-    uint8_t prefixes[129];
-    size_t n;
-
     if (acl_client_blocked(st, &s->client.address))
         return POLICY_STANDING_LISTED;
     /* What lasts as long as the block is looked up anew; what lasts as long as the session stays.
@@ -121,14 +134,23 @@ policy_session_check(struct policy *p, const struct settings *st, struct policy_
         s->state = POLICY_ACTION_NONE;
     if (s->null_state == POLICY_ACTION_BLIND)
         s->null_state = POLICY_ACTION_NONE;
-    n = ledger_held_prefixes(p->ledger, s->client.address.family, prefixes);
-    for (size_t i = 0; i < n; i++) {
-        struct network network = network_of(&s->client.address, prefixes[i]);
-        if (apply_holds(p, st, s, &network, now))
-            return POLICY_STANDING_BLOCKED;
-    }
+    if (apply_all_holds(p, st, s, now_ms))
+        return POLICY_STANDING_BLOCKED;
     return s->state == POLICY_ACTION_BLOCK && !st->server.monitor ? POLICY_STANDING_BLOCKED
                                                                   : POLICY_STANDING_OK;
+}
+
+void
+policy_session_blind(struct policy *p, const struct settings *st, struct policy_session *s,
+                     int64_t now_ms)
+{
+    struct policy_session seen = *s;
+
+    (void)apply_all_holds(p, st, &seen, now_ms);
+    if (s->state == POLICY_ACTION_NONE && seen.state == POLICY_ACTION_BLIND)
+        s->state = seen.state;
+    if (s->null_state == POLICY_ACTION_NONE)
+        s->null_state = seen.null_state;
 }
 
 enum policy_action

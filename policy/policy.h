@@ -29,9 +29,9 @@
  * A session's walk:
  *   connect, XCLIENT   policy_session_begin, policy_session_check -> 554, 421 or the greeting
  *   MAIL               policy_session_check anew; a policy_transaction zeroed
- *   RCPT               decide with policy_session_state; if it says is_counted: policy_unknown,
- * whose answer decide_harvest adds to the decision DATA, BDAT         policy_transaction_refused
- *   delivered          policy_served (the session may be gone) */
+ *   RCPT               policy_session_blind; decide with policy_session_state; if it says
+ * is_counted: policy_unknown, whose answer decide_harvest adds to the decision DATA, BDAT
+ * policy_transaction_refused delivered          policy_served (the session may be gone) */
 
 struct policy;
 struct settings;
@@ -127,6 +127,11 @@ enum policy_standing {
  * blinded is so from its first RCPT, and no longer than the block. */
 enum policy_standing policy_session_check(struct policy *p, const struct settings *st,
                                           struct policy_session *s, int64_t now_ms);
+
+/* At each RCPT: is the client blinded since the last MAIL, by what it did in another session?  A
+ * block waits for the next MAIL, so that what had begun may end. */
+void policy_session_blind(struct policy *p, const struct settings *st, struct policy_session *s,
+                          int64_t now_ms);
 
 /* The action that governs a RCPT under this sender: decide's input. */
 enum policy_action policy_session_state(const struct policy_session *s, bool is_null_sender);

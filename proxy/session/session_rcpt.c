@@ -598,6 +598,7 @@ session_rcpt(struct session *s, struct span argument)
         return;
     }
     s->tx->candidate = c;
+    policy_session_blind(s->w->srv->policy, s->st, &s->policy, clock_ms());
     c->input.state = policy_session_state(&s->policy, s->tx->message->sender[0] == '\0');
     c->input.is_monitor = s->st->server.monitor;
     c->input.is_late = s->st->harvest.stage == SETTINGS_STAGE_DATA;

@@ -285,8 +285,10 @@ def test_block_doubles_with_repetition(guard):
 def test_blind(guard):
     """Known and unknown look the same, in every session, and until the block ends."""
     mx = guard(action="blind", threshold=3, block_time="2s")
-    conn = session(mx)
+    conn, parallel = session(mx), session(mx)
+    assert rcpt(parallel, "ben").status == TAKEN
     assert harvest(conn, 3) == [UNKNOWN] * 3
+    assert rcpt(parallel, "anna").status == LATER
     mx.wait_log("rcpt", to="<x2@example.test>")
     since = len(mx.log)
     answers = {str(rcpt(conn, name)).replace(name, "NAME") for name in ("anna", "x0", "new", "postmaster", "ben")}
