@@ -4,21 +4,17 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/log.h"
+#include "base/store.h"
 #include "ldap/snapshot_private.h"
 
 #define MAP_BYTES   ((size_t)16 << 20)
 #define READERS_MAX 512u
-#define CHECK_MAX_S 60
 #define FILE_NAME   "recipients.mdb"
 #define KEY_NAME    "recipients.key"
 
@@ -99,14 +95,6 @@ load_key(struct snapshot *s, const char *dir, struct err *e)
 
 /* Opening. */
 
-static bool
-is_damage(int rc)
-{
-    return rc == MDB_INVALID || rc == MDB_VERSION_MISMATCH || rc == MDB_CORRUPTED ||
-           rc == MDB_PAGE_NOTFOUND || rc == MDB_PANIC || rc == MDB_BAD_DBI ||
-           rc == MDB_INCOMPATIBLE || rc == MDB_BAD_VALSIZE;
-}
-
 static int
 check_key(const struct snapshot *s, MDB_txn *txn)
 {
@@ -179,34 +167,13 @@ load_parts(struct snapshot *s, MDB_txn *txn)
 static int
 open_table(struct snapshot *s, MDB_txn *txn, size_t i)
 {
-    unsigned flags;
+    unsigned flags = 0;
     int rc = mdb_dbi_open(txn, tables[i].name, MDB_CREATE | tables[i].flags, &s->tables[i]);
 
     if (rc == 0)
         rc = mdb_dbi_flags(txn, s->tables[i], &flags);
     /* They come from the file, and say how its rows are ordered. */
     return rc == 0 && flags != tables[i].flags ? MDB_INCOMPATIBLE : rc;
-}
-
-static int
-open_tables(struct snapshot *s)
-{
-    MDB_txn *txn;
-    int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
-
-    if (rc != 0)
-        return rc;
-    for (size_t i = 0; i < SNAPSHOT_TABLES && rc == 0; i++)
-        rc = open_table(s, txn, i);
-    if (rc == 0)
-        rc = check_key(s, txn);
-    if (rc == 0)
-        rc = load_parts(s, txn);
-    if (rc != 0) {
-        mdb_txn_abort(txn);
-        return rc;
-    }
-    return mdb_txn_commit(txn);
 }
 
 static void
@@ -221,26 +188,26 @@ free_parts(struct snapshot *s)
 }
 
 static int
-open_env(struct snapshot *s)
+open_tables(void *owner, MDB_env *env)
 {
-    int rc = mdb_env_create(&s->env);
+    struct snapshot *s = owner;
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(env, NULL, 0, &txn);
 
     if (rc != 0)
         return rc;
-    rc = mdb_env_set_maxdbs(s->env, SNAPSHOT_TABLES);
+    for (size_t i = 0; i < SNAPSHOT_TABLES && rc == 0; i++)
+        rc = open_table(s, txn, i);
     if (rc == 0)
-        rc = mdb_env_set_maxreaders(s->env, READERS_MAX);
+        rc = check_key(s, txn);
     if (rc == 0)
-        rc = mdb_env_set_mapsize(s->env, MAP_BYTES); /* or as much as the file has */
+        rc = load_parts(s, txn);
     if (rc == 0)
-        rc = mdb_env_open(s->env, s->path, MDB_NOSUBDIR | MDB_NOTLS, 0600);
-    if (rc == 0)
-        rc = open_tables(s);
-    if (rc != 0) {
+        rc = mdb_txn_commit(txn);
+    else
+        mdb_txn_abort(txn);
+    if (rc != 0)
         free_parts(s);
-        mdb_env_close(s->env);
-        s->env = NULL;
-    }
     return rc;
 }
 
@@ -259,32 +226,13 @@ check_table(MDB_txn *txn, const struct snapshot_part *p, enum snapshot_table tab
     return rc;
 }
 
-/* Read every octet of a table without rows of one size. */
-static int
-touch_table(MDB_txn *txn, MDB_dbi dbi)
-{
-    volatile uint8_t last = 0;
-    MDB_val key, value;
-    MDB_cursor *c;
-    int rc = mdb_cursor_open(txn, dbi, &c);
-
-    if (rc != 0)
-        return rc;
-    while ((rc = mdb_cursor_get(c, &key, &value, MDB_NEXT)) == 0)
-        for (size_t i = 0; i < value.mv_size; i++)
-            last = ((const uint8_t *)value.mv_data)[i];
-    (void)last;
-    mdb_cursor_close(c);
-    return rc == MDB_NOTFOUND ? 0 : rc;
-}
-
 /* Read all there is. */
 static int
-check_parts(struct snapshot *s)
+check_parts(struct snapshot *s, MDB_env *env)
 {
     const MDB_dbi list_of_free_pages = 0;
     MDB_txn *txn;
-    int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+    int rc = mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
 
     if (rc != 0)
         return rc;
@@ -294,11 +242,11 @@ check_parts(struct snapshot *s)
             rc = check_table(txn, p, SNAPSHOT_OBJECTS, p->record.object_rows);
     }
     if (rc == 0)
-        rc = touch_table(txn, s->tables[SNAPSHOT_TOMBSTONES]);
+        rc = store_touch(txn, s->tables[SNAPSHOT_TOMBSTONES]);
     if (rc == 0)
-        rc = touch_table(txn, s->tables[SNAPSHOT_RULES]);
+        rc = store_touch(txn, s->tables[SNAPSHOT_RULES]);
     if (rc == 0)
-        rc = touch_table(txn, list_of_free_pages);
+        rc = store_touch(txn, list_of_free_pages);
     mdb_txn_abort(txn);
     return rc;
 }
@@ -318,10 +266,10 @@ empty(MDB_txn *txn, const struct snapshot_part *p)
 
 /* Throw away all there is, which goes over every page as a write does, and leave it as it was. */
 static int
-try_writing(struct snapshot *s)
+try_writing(struct snapshot *s, MDB_env *env)
 {
     MDB_txn *txn;
-    int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
+    int rc = mdb_txn_begin(env, NULL, 0, &txn);
 
     if (rc != 0)
         return rc;
@@ -334,79 +282,28 @@ try_writing(struct snapshot *s)
     return rc;
 }
 
-static void
-on_assertion(MDB_env *env, const char *text)
-{
-    (void)env;
-    (void)text;
-    _exit(EXIT_FAILURE);
-}
-
-/* The life of the process that tries the file. */
-static void
-try_file(struct snapshot *s)
-{
-    static const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGALRM};
-    static const struct rlimit none = {0, 0};
-    int rc;
-
-    for (size_t i = 0; i < sizeof deadly / sizeof deadly[0]; i++)
-        signal(deadly[i], SIG_DFL);
-    setrlimit(RLIMIT_CORE, &none);
-    alarm(CHECK_MAX_S);
-    rc = open_env(s);
-    if (rc == 0) {
-        mdb_env_set_assert(s->env, on_assertion);
-        rc = check_parts(s);
-        if (rc == 0)
-            rc = try_writing(s);
-        mdb_env_close(s->env);
-    }
-    _exit(is_damage(rc) ? EXIT_FAILURE : EXIT_SUCCESS);
-}
-
-/* LMDB trusts its pages: a damaged one may be the end of the process.  So a process of its own
- * reads them all first. */
-static bool
-is_damaged(struct snapshot *s)
-{
-    int status = 0;
-    pid_t child;
-
-    if (access(s->path, F_OK) != 0)
-        return false;
-    child = fork();
-    if (child == 0)
-        try_file(s);
-    if (child < 0)
-        return false; /* nobody to ask */
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR)
-            return false;
-    return !WIFEXITED(status) || WEXITSTATUS(status) != EXIT_SUCCESS;
-}
-
 static int
-set_aside(const struct snapshot *s, struct err *e)
+try_all(void *owner, MDB_env *env)
 {
-    char *kept;
-    int rc;
+    int rc = check_parts(owner, env);
 
-    if (asprintf(&kept, "%s.damaged", s->path) < 0)
-        return err_set(e, ERR_SYSTEM, "out of memory");
-    rc = rename(s->path, kept) == 0 ? 0 : err_errno(e, ERR_STORAGE, errno, "%s", kept);
-    free(kept);
-    if (rc == 0)
-        log_event(LOG_LEVEL_ERROR, "directory", "state", "degraded", "file", s->path, "error",
-                  "damaged, or its key is another", "action", "set aside, begun anew", NULL);
-    return rc;
+    return rc == 0 ? try_writing(owner, env) : rc;
 }
+
+static const struct store_plan plan = {
+    .event = "directory",
+    .damage = "damaged, or its key is another",
+    .tables = SNAPSHOT_TABLES,
+    .readers = READERS_MAX,
+    .map_bytes = MAP_BYTES,
+    .open = open_tables,
+    .try = try_all,
+};
 
 struct snapshot *
 snapshot_open(const char *dir, struct err *e)
 {
     struct snapshot *s = calloc(1, sizeof *s);
-    int rc;
 
     if (!s || asprintf(&s->path, "%s/" FILE_NAME, dir) < 0) {
         free(s);
@@ -415,22 +312,8 @@ snapshot_open(const char *dir, struct err *e)
     }
     pthread_mutex_init(&s->writer, NULL);
     pthread_rwlock_init(&s->map, NULL);
-    if (load_key(s, dir, e) < 0) {
+    if (load_key(s, dir, e) < 0 || store_open(s->path, &plan, s, &s->env, e) < 0)
         snapshot_close(&s);
-        return NULL;
-    }
-    rc = is_damaged(s) ? MDB_CORRUPTED : open_env(s);
-    if (is_damage(rc)) {
-        if (set_aside(s, e) < 0) {
-            snapshot_close(&s);
-            return NULL;
-        }
-        rc = open_env(s);
-    }
-    if (rc != 0) {
-        snapshot_fail(s, rc, "cannot open", e);
-        snapshot_close(&s);
-    }
     return s;
 }
 

@@ -9,11 +9,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "base/log.h"
+#include "base/store.h"
 #include "policy/state_row.h"
 
 #define VERSION         1u
 #define MAP_BYTES       ((size_t)64 << 20)
+#define READERS_MAX     8u
 #define BATCH           4096u /* entries copied before they are written */
 #define BATCHES         8u    /* in one save */
 #define FILE_NAME       "policy.mdb"
@@ -40,34 +41,6 @@ fail(struct err *e, int rc, const char *what, const char *path)
 }
 
 /* Opening. */
-
-static bool
-is_damage(int rc)
-{
-    return rc == MDB_INVALID || rc == MDB_VERSION_MISMATCH || rc == MDB_CORRUPTED ||
-           rc == MDB_PAGE_NOTFOUND || rc == MDB_PANIC || rc == MDB_BAD_DBI ||
-           rc == MDB_INCOMPATIBLE || rc == MDB_BAD_VALSIZE;
-}
-
-/* Pages that the file says it has and has not would be a bus error at their first use. */
-static int
-check_length(MDB_env *env, const char *path)
-{
-    struct stat status;
-    MDB_envinfo info;
-    MDB_stat pages;
-    int rc = mdb_env_info(env, &info);
-
-    if (rc == 0)
-        rc = mdb_env_stat(env, &pages);
-    if (rc != 0)
-        return rc;
-    if (stat(path, &status) != 0)
-        return errno;
-    return (uint64_t)status.st_size < (uint64_t)(info.me_last_pgno + 1) * pages.ms_psize
-               ? MDB_CORRUPTED
-               : 0;
-}
 
 static char version_name[] = "version", key_name[] = "key";
 
@@ -109,10 +82,11 @@ open_meta(struct state *s, MDB_txn *txn)
 }
 
 static int
-open_tables(struct state *s)
+open_tables(void *owner, MDB_env *env)
 {
+    struct state *s = owner;
     MDB_txn *txn;
-    int rc = mdb_txn_begin(s->env, NULL, 0, &txn);
+    int rc = mdb_txn_begin(env, NULL, 0, &txn);
 
     if (rc != 0)
         return rc;
@@ -128,54 +102,38 @@ open_tables(struct state *s)
 }
 
 static int
-open_env(struct state *s)
+touch_tables(void *owner, MDB_env *env)
 {
-    int rc = mdb_env_create(&s->env);
+    const struct state *s = owner;
+    const MDB_dbi list_of_free_pages = 0;
+    MDB_txn *txn;
+    int rc = mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
 
     if (rc != 0)
         return rc;
-    rc = mdb_env_set_maxdbs(s->env, DB_COUNT);
+    for (int i = 0; i < DB_COUNT && rc == 0; i++)
+        rc = store_touch(txn, s->db[i]);
     if (rc == 0)
-        rc = mdb_env_set_mapsize(s->env, MAP_BYTES);
-    if (rc == 0)
-        rc = mdb_env_open(s->env, s->path, MDB_NOSUBDIR | MDB_NOTLS | MDB_NOMETASYNC, 0600);
-    if (rc == 0)
-        rc = check_length(s->env, s->path);
-    if (rc == 0)
-        rc = open_tables(s);
-    if (rc != 0) {
-        mdb_env_close(s->env);
-        s->env = NULL;
-    }
+        rc = store_touch(txn, list_of_free_pages);
+    mdb_txn_abort(txn);
     return rc;
 }
 
-/* Begin a new file in place of a damaged one, which is kept for whoever wants to know. */
-static int
-set_aside(struct state *s, int damage)
-{
-    char *kept;
-    int rc;
-
-    if (s->env != NULL)
-        mdb_env_close(s->env);
-    s->env = NULL;
-    if (asprintf(&kept, "%s.damaged", s->path) < 0)
-        return ENOMEM;
-    rc = rename(s->path, kept) == 0 ? 0 : errno;
-    free(kept);
-    if (rc != 0)
-        return rc;
-    log_event(LOG_LEVEL_ERROR, "ledger", "state", "degraded", "file", s->path, "error",
-              mdb_strerror(damage), "action", "set aside, begun anew", NULL);
-    return open_env(s);
-}
+static const struct store_plan plan = {
+    .event = "ledger",
+    .damage = "damaged",
+    .tables = DB_COUNT,
+    .readers = READERS_MAX,
+    .map_bytes = MAP_BYTES,
+    .flags = MDB_NOMETASYNC,
+    .open = open_tables,
+    .try = touch_tables,
+};
 
 struct state *
 state_open(const char *dir, struct siphash_key *key, struct err *e)
 {
     struct state *s = calloc(1, sizeof *s);
-    int rc;
 
     if (s == NULL || asprintf(&s->path, "%s/" FILE_NAME, dir) < 0) {
         free(s);
@@ -187,11 +145,7 @@ state_open(const char *dir, struct siphash_key *key, struct err *e)
         state_close(&s);
         return NULL;
     }
-    rc = open_env(s);
-    if (is_damage(rc))
-        rc = set_aside(s, rc);
-    if (rc != 0) {
-        fail(e, rc, "cannot open", s->path);
+    if (store_open(s->path, &plan, s, &s->env, e) < 0) {
         state_close(&s);
         return NULL;
     }
@@ -288,14 +242,13 @@ state_load(struct state *s, const struct state_view *v, struct err *e)
             ;
         return 0;
     }
-    if (is_damage(rc))
-        rc = set_aside(s, rc);
-    if (rc == 0) {
-        /* What could be read goes into the new file. */
-        mark_everything_dirty(v);
-        return 0;
-    }
-    return fail(e, rc, "cannot read", s->path);
+    if (!store_is_damage(rc))
+        return fail(e, rc, "cannot read", s->path);
+    if (store_begin_anew(s->path, &plan, s, rc, &s->env, e) < 0)
+        return -1;
+    /* What could be read goes into the new file. */
+    mark_everything_dirty(v);
+    return 0;
 }
 
 /* Saving. */
