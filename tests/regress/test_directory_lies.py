@@ -283,3 +283,115 @@ def test_a_sender_who_looks_alike_is_another(server, ask):
     one = ask(server(answer))
     assert one.verdict(sender="ben@example.test") == TAKEN
     assert one.verdict(sender="bem@example.test") == DENIED
+
+
+# Looks for a snapshot
+
+CONTROLLER = {"highestCommittedUSN": ["5"], "dnsHostName": ["dc1.example.test"]}
+
+
+def known(number, name, *values, **more):
+    return person(name, *values, objectGUID=[bytes([number]) * 16], **more)
+
+
+@pytest.fixture
+def keep(ask):
+    """Call it with servers for a Postern that keeps a snapshot; of it `verdict` and `error`."""
+    def start(*servers, **changes):
+        one = ask(*servers, mode="snapshot", snapshot_refresh="100ms", **changes)
+        one.error = lambda: one.control("directory")["directories"][0]["snapshot_error"]
+        return one
+    return start
+
+
+def look(*entries):
+    """An answer: ENTRIES to a look, what fits to a question by address, and a person's own to a question by DN."""
+    def answer(search):
+        if "proxyAddresses=smtp:*" in search.filter:
+            return list(entries)
+        return [person(name) for name in ("ben", "carl") if search.base == dn(name)]
+    return answer
+
+
+def test_a_look_with_values_in_parts(server, keep):
+    values = [f"smtp:a{i}@example.test" for i in range(4000)]
+    parts = parts_of(values, 1500)
+
+    def answer(search):
+        if search.scope == 0:
+            return parts(search)
+        return look(known(1, "ben"), entry(dn("anna"), {"objectGUID": [b"2" * 16],
+                                                        "proxyAddresses;range=0-1499": values[:1500]}))(search)
+    many = server(answer, root=CONTROLLER)
+    one = keep(many, snapshot_confirm="no")
+    assert one.wait_log("directory", look="full")["entries"] == "4001"
+    assert [one.verdict(f"a{i}@example.test") for i in (0, 1500, 3999, 4000)] == [TAKEN, TAKEN, TAKEN, UNKNOWN]
+
+
+def test_a_look_at_lists_in_parts(server, keep):
+    """Who may write is then for Exchange to say; who may in no case is not."""
+    entries = [known(1, "ben"), known(2, "carl"),
+               known(3, "anna", **{"authOrig;range=0-1499": [dn("ben")]}),
+               known(4, "dora", **{"dLMemSubmitPerms;range=0-1499": [dn("list")]}),
+               known(5, "emil", authOrig=[dn("ben")]),
+               known(6, "fritz", unauthOrig=[dn("ben")], **{"dLMemSubmitPerms;range=0-1499": [dn("list")]})]
+
+    def answer(search):
+        return entries[2:] if "(authOrig=*)" in search.filter else look(*entries)(search)
+    one = keep(server(answer, root=CONTROLLER))
+    one.wait_log("directory", look="full")
+    for name, sender, expected in [("anna", "ben", TAKEN), ("anna", "carl", TAKEN), ("dora", "carl", TAKEN),
+                                   ("emil", "ben", TAKEN), ("emil", "carl", DENIED), ("fritz", "ben", DENIED),
+                                   ("fritz", "carl", TAKEN)]:
+        assert one.verdict(f"{name}@example.test", f"{sender}@example.test") == expected, (name, sender)
+
+
+def test_a_look_at_harmful_values(server, keep):
+    entries = [known(1, "anna", *HOSTILE, "SMTP:anna@example.test"), known(2, "b\0\r\nen")]
+    one = keep(server(look(*entries), root=CONTROLLER), snapshot_confirm="no")
+    one.wait_log("directory", look="full")
+    assert one.verdict() == TAKEN
+    assert one.verdict("forged@example.test") == UNKNOWN
+
+
+BAD_LOOKS = {
+    "a limit": [known(1, "anna"), done(4, "words of mine")],
+    "a time limit": [known(1, "anna"), done(3, "words of mine")],
+    "a referral": [known(1, "anna"), done(10, "words of mine")],
+    "no base": [done(32, "words of mine")],
+    "an entry of nobody": [known(1, "anna"), person("ben")],
+    "an entry with half a name": [known(1, "anna"), person("ben", objectGUID=[b"short"])],
+    "a cut": [known(1, "anna"), Cut()],
+    "garbage": [known(1, "anna"), Raw(b"\x30\x84\x7f\xff\xff\xff"), Cut()],
+    "the same again": [known(1, "anna", **{"proxyAddresses": [], "proxyAddresses;range=0-1": ["smtp:x@example.test"]})],
+}
+
+
+@pytest.mark.parametrize("how", BAD_LOOKS)
+def test_a_look_that_is_not_whole_is_not_taken(server, keep, how):
+    """What was known stays known; and it is said why."""
+    now = [known(1, "anna"), known(2, "ben")]
+    lying = server(lambda search: [entry(dn("anna"), {"proxyAddresses;range=0-1": ["smtp:x@example.test"]})]
+                   if search.scope == 0 else look(*now)(search), root=CONTROLLER)
+    one = keep(lying, snapshot_confirm="no", snapshot_max_loss=100)
+    one.wait_log("directory", look="full", entries=2)
+    now[:] = BAD_LOOKS[how]
+    answer = one.control("directory", "sync")
+    assert not answer["ok"] and answer["error"], answer
+    assert one.error()
+    assert one.wait_log("directory", state="degraded")["error"]
+    assert [one.verdict(f"{name}@example.test") for name in ("anna", "ben", "nobody")] == [TAKEN, TAKEN, UNKNOWN]
+    now[:] = [known(1, "anna"), known(3, "carl")]
+    assert one.control("directory", "sync")["ok"]
+    assert [one.verdict(f"{name}@example.test") for name in ("anna", "ben", "carl")] == [TAKEN, UNKNOWN, TAKEN]
+    assert one.error() == ""
+
+
+def test_a_controller_of_the_same_name_with_fewer_changes_is_another(server, keep):
+    """It was set back without saying so."""
+    root = dict(CONTROLLER)
+    one = keep(server(look(known(1, "anna")), root=root), snapshot_confirm="no")
+    one.wait_log("directory", look="full")
+    since = len(one.log)
+    root["highestCommittedUSN"] = ["4"]
+    one.wait_log("directory", since=since, look="full")
