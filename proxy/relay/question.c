@@ -10,6 +10,7 @@ struct relay_question {
     struct attempt attempt;
     char *sender, *recipient;
     bool is_smtputf8;
+    struct smtp_reply closing; /* the last 421 */
     relay_answer_fn *answer;
     void *arg;
 };
@@ -52,10 +53,14 @@ ready(void *arg)
 static void
 over(void *arg, enum attempt_end why)
 {
+    struct relay_question *q = arg;
     struct smtp_reply reply = smtp_reply_make(SMTP_REPLY_NO_ANSWER, NULL);
+    bool has_failed = q->closing.code == 0;
 
-    (void)why; /* whatever it is, nobody has answered */
-    conclude(arg, &reply, true);
+    (void)why; /* whatever it is, nobody has answered but by a 421 */
+    if (!has_failed)
+        reply = smtp_reply_passed_on(&q->closing);
+    conclude(q, &reply, has_failed);
 }
 
 static const struct attempt_events attempt_events = {.ready = ready, .over = over};
@@ -66,7 +71,8 @@ finished(void *owner, const struct downstream_result *result)
     struct relay_question *q = owner;
 
     if (result->fail != DOWNSTREAM_OK) {
-        attempt_lost(&q->attempt, result->fail);
+        if (attempt_lost(&q->attempt, result->fail) && result->fail == DOWNSTREAM_CLOSING)
+            q->closing = result->reply;
         attempt_go_on(&q->attempt);
         return;
     }

@@ -23,6 +23,16 @@ is_atom(char c)
     return ascii_is_atext(c) || c == '.';
 }
 
+/* A local part without quotes that RFC 5321 4.1.2 allows: no dot at an end, none beside another. */
+static bool
+is_dot_string(struct span local)
+{
+    for (size_t i = 0; i < local.n; i++)
+        if (local.p[i] == '.' && (i == 0 || i + 1 == local.n || local.p[i + 1] == '.'))
+            return false;
+    return true;
+}
+
 /* The length of a character beyond ASCII at the start of IN, 0 if none is there. */
 static size_t
 wide_character(struct span in, bool *is_utf8)
@@ -186,6 +196,8 @@ smtp_path_parse(struct span in, bool allow_null, bool allow_postmaster, bool utf
             return false;
         n = mailbox(rest, path);
         if (n == 0 || n >= rest.n || rest.p[n] != '>' || (path->is_utf8 && !utf8))
+            return false;
+        if (!allow_null && path->text[0] != '"' && !is_dot_string(span_of(path->text, path->at)))
             return false;
     }
     *used = (size_t)(rest.p - in.p) + n + 1;

@@ -26,12 +26,12 @@ struct smtp_path {
  * UTF8 characters beyond ASCII.
  *
  * More than RFC 5321 is taken where senders need it and nothing can break out of the brackets: dots
- * anywhere in a local part, local parts over 64 octets (IMCEA), underscores and hyphens anywhere in
- * a label.  Refused is all else: no brackets, an empty local part, blanks, control characters (C1
- * too) and specials outside quotes, control characters within, bad UTF-8, an empty domain label,
- * one over 63 octets (of ASCII; a U-label's length shows in its canonical form), a domain over 255,
- * a trailing dot, a bad address literal ([192.0.2.1] and [IPv6:...] are domains), over
- * SMTP_ADDRESS_MAX octets. */
+ * anywhere in the local part of a reverse path, local parts over 64 octets (IMCEA), underscores and
+ * hyphens anywhere in a label.  Refused is all else: no brackets, an empty local part, blanks,
+ * control characters (C1 too) and specials outside quotes, control characters within, bad UTF-8, an
+ * empty domain label, one over 63 octets (of ASCII; a U-label's length shows in its canonical
+ * form), a domain over 255, a trailing dot, a bad address literal ([192.0.2.1] and [IPv6:...] are
+ * domains), over SMTP_ADDRESS_MAX octets. */
 bool smtp_path_parse(struct span in, bool allow_null, bool allow_postmaster, bool utf8,
                      struct smtp_path *path, size_t *used);
 

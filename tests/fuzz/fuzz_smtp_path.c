@@ -83,8 +83,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(text + n, path.text, path.n);
     n += path.n;
     text[n++] = '>';
-    require(
-        smtp_path_parse(span_of(text, n), path.is_null, path.is_postmaster, utf8, &again, &used));
+    require(smtp_path_parse(span_of(text, n), (data[0] & 1) != 0, path.is_postmaster, utf8, &again,
+                            &used));
     require(used == n && again.n == path.n && again.at == path.at);
     require(strcmp(again.text, path.text) == 0);
     return 0;

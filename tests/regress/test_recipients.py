@@ -301,3 +301,5 @@ def test_recipients_asked_of_the_downstream(exchange, postern):
     for _ in range(2):
         assert rcpt(client, "<later@example.test>").status == "452 4.3.1"
     assert downstream.count("RCPT") == count + 2
+    downstream.on("RCPT", faults.reply("421 4.3.2 Service not active"))
+    assert rcpt(client, "<later@example.test>").status == "451 4.3.2"
