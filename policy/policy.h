@@ -29,9 +29,10 @@
  * A session's walk:
  *   connect, XCLIENT   policy_session_begin, policy_session_check -> 554, 421 or the greeting
  *   MAIL               policy_session_check anew; a policy_transaction zeroed
- *   RCPT               policy_session_blind; decide with policy_session_state; if it says
- * is_counted: policy_unknown, whose answer decide_harvest adds to the decision DATA, BDAT
- * policy_transaction_refused delivered          policy_served (the session may be gone) */
+ *   RCPT               policy_session_blind; decide with policy_session_state
+ *   if is_counted      policy_unknown, whose answer decide_harvest adds to the decision
+ *   DATA, BDAT         policy_transaction_refused
+ *   delivered          policy_served (the session may be gone) */
 
 struct policy;
 struct settings;
@@ -138,7 +139,7 @@ enum policy_action policy_session_state(const struct policy_session *s, bool is_
 
 /* The delay of a reply to an unknown recipient: tarpit times the unknown ones of the session so
  * far, at most tarpit_max; 0 for the allowed.  Whether max_tarpitted leaves room is the caller's
- * business.  Also for recipients that are unknown but not counted (a tombstone, abuse@). */
+ * business. */
 uint32_t policy_tarpit_ms(const struct settings *st, const struct policy_session *s);
 /* The one delay of every reply under BLIND. */
 uint32_t policy_blind_ms(const struct settings *st, const struct policy_session *s);
