@@ -1,5 +1,6 @@
 #include "proxy/ops/control_directory.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,7 +75,8 @@ on_report(void *arg, const struct dir_report *r)
     else if (r && r->error[0] == '\0')
         add_look(d, leg, r);
     else if (d->error[0] == '\0')
-        span_copy(d->error, sizeof d->error, span_str(r ? r->error : "out of memory"));
+        snprintf(d->error, sizeof d->error, "directory %s: %s",
+                 leg->name[0] != '\0' ? leg->name : "default", r ? r->error : "out of memory");
     if (--d->n_waiting == 0)
         finish(d);
 }

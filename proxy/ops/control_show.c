@@ -165,7 +165,8 @@ show_blocks(const json_t *list, FILE *out)
 static void
 show_downstreams(const json_t *list, FILE *out)
 {
-    struct text_table *t = NEW_TABLE("DOWNSTREAM", "HOST", "STATE", ">ACTIVE", ">IDLE", "OFFERS");
+    struct text_table *t =
+        NEW_TABLE("DOWNSTREAM", "HOST", "STATE", ">ACTIVE", ">IDLE", "OFFERS, ERROR");
     size_t i, k;
     json_t *h, *word;
     json_array_foreach(list, i, h)
@@ -332,7 +333,7 @@ show_clients(const json_t *list, size_t max, FILE *out)
         text_table_add(t, text(c, "network"));
         text_table_addf(t, "%" JSON_INTEGER_FORMAT, integer(c, "unknown"));
         text_table_addf(t, "%.2f", json_real_value(json_object_get(c, "ratio")));
-        text_table_add(t, text(c, "action"));
+        text_table_add(t, strcmp(text(c, "action"), "none") == 0 ? "-" : text(c, "action"));
         add_moment(t, json_object_get(c, "until"));
     }
     text_table_print(&t, max, "Nobody asked for unknown recipients lately.", out);
@@ -345,7 +346,7 @@ control_show_top(const json_t *a, const json_t *before, int64_t elapsed_ms, unsi
     const json_t *connections = json_object_get(a, "connections");
     char up[CONTROL_SPAN_TEXT], value[256];
     control_span_text(integer(a, "uptime_s"), up);
-    snprintf(value, sizeof value, "%s up %s", text(a, "hostname"), up);
+    snprintf(value, sizeof value, "%s on %s, up %s", text(a, "version"), text(a, "hostname"), up);
     line(out, "postern", value);
     fprintf(out,
             "sessions      %" JSON_INTEGER_FORMAT " of %" JSON_INTEGER_FORMAT
@@ -353,12 +354,14 @@ control_show_top(const json_t *a, const json_t *before, int64_t elapsed_ms, unsi
             integer(connections, "open"), integer(connections, "max"),
             integer(connections, "tarpitted"), integer(a, "block_count"));
     double per = elapsed_ms > 0 ? 1000.0 / (double)elapsed_ms : 0;
-    const char *const names[] = {"accept", "reject", "defer"};
-    fputs("a second     ", out);
+    static const char *const names[][2] = {
+        {"accept", " accepted, "}, {"reject", " refused, "}, {"defer", " deferred a second\n\n"}};
+    fputs("recipients    ", out);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        fprintf(out, " %s %.1f%s", names[i],
-                before ? (double)(verdict(a, names[i]) - verdict(before, names[i])) * per : 0.0,
-                i < 2 ? "," : "\n\n");
+        fprintf(out, "%.1f%s",
+                before ? (double)(verdict(a, names[i][0]) - verdict(before, names[i][0])) * per
+                       : 0.0,
+                names[i][1]);
     unsigned used = 5; /* with the headings */
     show_clients(json_object_get(a, "clients"), rows > used ? rows - used : 0, out);
 }

@@ -218,6 +218,29 @@ plot(struct evbuffer *out, const char *title, const char *from, const char *midd
 }
 
 static void
+problems(const struct status *s, struct evbuffer *out)
+{
+    struct status_problem p[STATUS_PROBLEMS];
+    size_t n = status_problems(s, p, STATUS_PROBLEMS);
+    raw(out, n ? "<section class=alert><h2>What is not as it should be</h2><ul>" : "");
+    for (size_t i = 0; i < n; i++) {
+        raw(out, strcmp(p[i].state, "down") == 0 ? "<li><b class=bad>" : "<li><b class=warn>");
+        text(out, p[i].state);
+        raw(out, "</b><span>");
+        text(out, p[i].part);
+        const char *const words[] = {p[i].name, p[i].server};
+        for (size_t k = 0; k < 2; k++) {
+            raw(out, *words[k] ? " " : "");
+            text(out, words[k]);
+        }
+        raw(out, " <span class=soft>");
+        text(out, p[i].error);
+        raw(out, "</span></span>");
+    }
+    raw(out, n ? "</ul></section>" : "");
+}
+
+static void
 head(const struct status *s, struct evbuffer *out)
 {
     char up[CONTROL_SPAN_TEXT];
@@ -228,30 +251,16 @@ head(const struct status *s, struct evbuffer *out)
     text(out, s->hostname);
     raw(out, "</title><style>");
     raw(out, status_page_style);
-    raw(out, "</style></head><body><header><h1>Postern on ");
+    raw(out, "</style></head><body><header><div class=title><h1>Postern on ");
     text(out, s->hostname);
-    evbuffer_add_printf(out, "</h1><p class=soft>Version %s, up %s, %u worker%s</p>",
-                        POSTERN_VERSION, up, s->workers, s->workers == 1 ? "" : "s");
-    raw(out, status_is_ready(s) ? "<p class=good>Ready</p>" : "<p class=bad>Not ready</p>");
+    raw(out, status_is_ready(s) ? "</h1><span class=\"pill good\">Ready</span></div>"
+                                : "</h1><span class=\"pill bad\">Not ready</span></div>");
+    evbuffer_add_printf(out, "<p class=soft>Version %s, up %s, %u worker%s</p>", POSTERN_VERSION,
+                        up, s->workers, s->workers == 1 ? "" : "s");
     if (s->is_monitor)
-        raw(out, "<p>Monitor: verdicts on recipients are logged, not given.</p>");
-    struct status_problem p[STATUS_PROBLEMS];
-    size_t n = status_problems(s, p, STATUS_PROBLEMS);
-    for (size_t i = 0; i < n; i++) {
-        raw(out, "<p><span class=bad>");
-        text(out, p[i].part);
-        const char *const words[] = {p[i].name, p[i].server};
-        for (size_t k = 0; k < 2; k++) {
-            raw(out, *words[k] ? " " : "");
-            text(out, words[k]);
-        }
-        raw(out, ": ");
-        text(out, p[i].state);
-        raw(out, *p[i].error ? "</span> <span class=soft>" : "</span><span>");
-        text(out, p[i].error);
-        raw(out, "</span></p>");
-    }
+        raw(out, "<p class=warn>Monitor: verdicts on recipients are logged, not given.</p>");
     raw(out, "</header><main>");
+    problems(s, out);
 }
 
 static void

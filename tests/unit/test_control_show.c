@@ -45,7 +45,7 @@ static const struct {
     {CONTROL_downstreams,
      "{\"downstreams\":[{\"downstream\":\"exchange\",\"host\":\"ex1:25\",\"state\":\"up\","
      "\"active\":12,\"idle\":3,\"error\":\"\",\"capabilities\":[\"PIPELINING\",\"DSN\"]}]}",
-     "DOWNSTREAM  HOST    STATE  ACTIVE  IDLE  OFFERS\n"
+     "DOWNSTREAM  HOST    STATE  ACTIVE  IDLE  OFFERS, ERROR\n"
      "exchange    ex1:25  up         12     3  PIPELINING DSN\n"},
     {CONTROL_directory,
      "{\"directories\":[{\"name\":\"\",\"type\":\"ad\",\"mode\":\"snapshot\",\"entries\":100,"
@@ -134,8 +134,8 @@ shows_rates(void **state)
     FILE *out = open_memstream(&text, &n);
     control_show_top(now, before, 2000, 6, out);
     fclose(out);
-    assert_non_null(strstr(text, " accept 7.5, reject 0.5, defer 0.0\n"));
-    assert_non_null(strstr(text, "192.0.2.1        7   0.50  none"));
+    assert_non_null(strstr(text, " 7.5 accepted, 0.5 refused, 0.0 deferred a second\n"));
+    assert_non_null(strstr(text, "192.0.2.1        7   0.50  -"));
     assert_null(strstr(text, "192.0.2.2")); /* no row is left for it */
     free(text);
     json_decref(before);
