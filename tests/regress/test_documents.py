@@ -72,6 +72,76 @@ def test_init(directory):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{path}: ok\n", "")
 
 
+def first_cells(name, heading):
+    """The first column of the tables between a heading and the next one of its kind."""
+    text = page(name).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return [line.split(" | ")[0].lstrip("| ") for line in text.splitlines() if line.startswith("| ")]
+
+
+def arguments(text):
+    """Those of the call that begins with TEXT's first character, behind its parenthesis."""
+    depth, start, found = 0, 0, []
+    for at, octet in enumerate(text):
+        if octet in ",)" and depth == 0:
+            found.append(text[start:at])
+            start = at + 1
+        if octet == ")" and depth == 0:
+            break
+        depth += {"(": 1, "{": 1, ")": -1, "}": -1}.get(octet, 0)
+    return found
+
+
+def events_of_the_source():
+    found = set()
+    for layer in ("base", "conf", "ldap", "policy", "proxy"):
+        for directory, _, names in os.walk(os.path.join(SOURCE, layer)):
+            for name in names:
+                text = page(os.path.join(directory, name)) if name.endswith(".c") else ""
+                for call in re.finditer(r"\blog_(begin|event)\(", text):
+                    words = arguments(text[call.end():])
+                    found.update(re.findall(r'"([a-z]+)"', words[2 if call[1] == "begin" else 1]))
+                found.update(re.findall(r'\.event = "([a-z]+)"', text))
+    return found
+
+
+def test_every_event():
+    """What the program logs is in the operating guide and in the manual, and nothing else is."""
+    logged = events_of_the_source()
+    assert {"connect", "rcpt", "block", "start", "ledger"} <= logged
+    guide = {word for cell in first_cells("docs/operating.md", "2. The log")
+             for word in re.findall(r"`([a-z]+)`", cell) if not cell.startswith("`unknown")}
+    assert logged <= guide, logged - guide
+    manual = re.findall(r"^\.It Cm (.*)$", page("docs/postern.8"), re.M)
+    assert {word for line in manual for word in re.split(r"[ ,]+", line)} == logged
+
+
+def test_every_reason():
+    told = set(re.findall(r'^POLICY_REASON\(\w+, "([a-z-]+)"', page("policy/reason.def"), re.M))
+    assert told <= {cell.strip("`") for cell in first_cells("docs/operating.md", "2. The log")}
+
+
+def test_every_metric(exchange, postern):
+    """The running program's, each with its labels."""
+    mx = postern(exchange(), settings={"directory second": {
+        "type": "ldap", "uri": "ldap://127.0.0.1:1", "base": "dc=x", "filter": "(mail=%u)", "attributes": "mail"}})
+    text = mx.get("/metrics")[1]
+    told = {}
+    for name in re.findall(r"^# TYPE (\S+)", text, re.M):
+        labels = re.search(rf"^{name}(?:_bucket)?{{(.*?)}}", text, re.M)
+        told[name] = [label for label in re.findall(r'(\w+)="', labels[1]) if label != "le"] if labels else []
+    rows = [re.fullmatch(r"`(\w+)(?:{(.*)})?`", cell) for cell in first_cells("docs/operating.md",
+                                                                           "3. Metrics and alerts")[2:]]
+    assert {row[1]: row[2].split(",") if row[2] else [] for row in rows} == told
+
+
+def test_every_reply():
+    """Each code with its enhanced one."""
+    replies = re.findall(r'^SMTP_REPLY\(\w+, (\d+), "([\d.]*)"', page("proxy/smtp/reply.def"), re.M)
+    cells = " ".join(first_cells("docs/operating.md", "4. Replies"))
+    for code, enhanced in replies:
+        assert re.search(rf"`{code}{' ' + enhanced if enhanced else ''}\b", cells), (code, enhanced)
+
+
 def haproxy_conf(front, mx):
     conf = next(block for block in blocks("docs/operating.md", "") if "send-proxy-v2" in block)
     conf = conf.replace("bind :25", f"bind 127.0.0.1:{front}").replace("check port 9125", f"check port {mx.http[1]}")
