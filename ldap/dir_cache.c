@@ -31,6 +31,7 @@ struct shard {
     struct entry **buckets;
     size_t n_buckets; /* a power of two */
     struct use_list found, absent;
+    int64_t found_ms; /* when a found one was last learned */
 };
 
 struct dir_cache {
@@ -226,6 +227,8 @@ dir_cache_put(struct dir_cache *c, struct span key, int64_t now_ms, const struct
     e->chain = *at;
     *at = e;
     list_push(list_of(s, e), e);
+    if (v->status == DIR_FOUND)
+        s->found_ms = now_ms;
     evict(c, s);
     pthread_mutex_unlock(&s->lock);
 }
@@ -266,4 +269,21 @@ dir_cache_count(struct dir_cache *c)
         pthread_mutex_unlock(&c->shards[i].lock);
     }
     return n;
+}
+
+bool
+dir_cache_serves(struct dir_cache *c, int64_t now_ms)
+{
+    const struct dir_cache_limits *l = &c->limits;
+    int64_t life_ms = l->positive_ms > l->stale_ms ? l->positive_ms : l->stale_ms;
+    bool serves = false;
+
+    for (size_t i = 0; i < SHARDS && !serves; i++) {
+        struct shard *s = &c->shards[i];
+
+        pthread_mutex_lock(&s->lock);
+        serves = s->found.n > 0 && now_ms - s->found_ms < life_ms;
+        pthread_mutex_unlock(&s->lock);
+    }
+    return serves;
 }

@@ -35,5 +35,8 @@ void dir_cache_put(struct dir_cache *c, struct span key, int64_t now_ms,
 /* Drop ADDRESS, with every sender; false if there was nothing. */
 bool dir_cache_forget(struct dir_cache *c, struct span address);
 size_t dir_cache_count(struct dir_cache *c);
+/* Some address would be found in it, if only a stale one.  Not exact: what was forgotten since may
+ * count. */
+bool dir_cache_serves(struct dir_cache *c, int64_t now_ms);
 
 #endif

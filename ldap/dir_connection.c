@@ -44,17 +44,17 @@ struct dir_connection {
     struct flight flights[FLIGHTS_MAX];
 };
 
-/* The link is gone: WHY, or NULL if it is given up.  A server that IS_SILENT, or that twice in a
- * row cut a connection which had not answered a question yet, is as good as down. */
+/* The link is gone: WHY, or NULL if it is given up.  A server that IS_MUTE, or that twice in a row
+ * cut a connection which had not answered a question yet, is as good as down. */
 static void
-lose(struct dir_connection *c, const char *why, bool is_silent)
+lose(struct dir_connection *c, const char *why, bool is_mute)
 {
     const struct settings_directory *conf = c->plan->conf;
     bool is_unanswered = why && !c->has_answered && c->n_flights > 0;
     bool is_early = why && clock_ms() - c->opened_ms < EARLY_MS;
     bool is_useless;
 
-    c->n_strikes = is_silent ? c->n_strikes + 2 : is_unanswered ? c->n_strikes + 1 : 0;
+    c->n_strikes = is_mute ? c->n_strikes + 2 : is_unanswered ? c->n_strikes + 1 : 0;
     is_useless = c->n_strikes > 1;
     dir_link_close(&c->link);
     dir_pool_closed(c->pool, c->who, why && !is_useless, is_early);
@@ -229,16 +229,14 @@ wait_for(struct dir_connection *c, int fd, int64_t until_ms)
     poll(fds, fd < 0 ? 1 : 2, ms > 60000 ? 60000 : (int)ms);
 }
 
-/* A search failed: is it that one, or all?  False: the link is lost. */
+/* A search failed: is it that one, or all?  False: all. */
 static bool
 probe(struct dir_connection *c)
 {
     if (c->n_flights > 0 || !dir_pool_may_probe(c->pool, clock_ms()))
         return true;
-    if (dir_wire_probe(&c->link, c->plan, &c->lost) < 0) {
-        dir_pool_server(c->pool, c->uri, c->lost.text);
+    if (dir_wire_probe(&c->link, c->plan, &c->lost) < 0)
         return false;
-    }
     c->heard_ms = clock_ms();
     dir_pool_search_state(c->pool, c->uri, c->lost.kind == ERR_NONE ? NULL : c->lost.text);
     return true;
@@ -254,12 +252,14 @@ serve(struct dir_connection *c)
 
     err_set(&c->lost, ERR_LDAP, "the connection was lost");
     dir_guard_arm(&c->link.guard, clock_ms() + timeout_ms);
-    is_fine = take_messages(c) && take_jobs(c) && probe(c);
+    is_fine = take_messages(c) && take_jobs(c);
     dir_guard_disarm(&c->link.guard);
     if (!is_fine) {
         lose(c, c->lost.text, false);
     } else if (!expire(c, clock_ms())) {
         lose(c, "no answer within the timeout", true);
+    } else if (!probe(c)) {
+        lose(c, c->lost.text, true);
     } else if (c->n_flights == 0 && (dir_timing_is_idle(c->heard_ms, clock_ms()) ||
                                      dir_pool_goes_home(c->pool, c->uri))) {
         lose(c, NULL, false);

@@ -94,10 +94,18 @@ wake_all(struct dir_pool *p)
         wake(&p->members[i]);
 }
 
+/* A connection with the server number URI should go elsewhere. */
+static bool
+goes_home(const struct dir_pool *p, size_t uri)
+{
+    return !p->servers[uri].is_up || (uri > 0 && p->servers[0].is_up);
+}
+
+/* One that should go elsewhere gets no questions, or it would never be without. */
 static bool
 takes_jobs(const struct dir_pool *p, const struct member *m)
 {
-    return m->is_ready && p->servers[m->uri].is_up;
+    return m->is_ready && !goes_home(p, m->uri);
 }
 
 /* For a new question: the connection with the least to do; and all of them, if the one before it is
@@ -484,7 +492,7 @@ dir_pool_goes_home(struct dir_pool *p, size_t uri)
     bool goes;
 
     pthread_mutex_lock(&p->lock);
-    goes = !p->servers[uri].is_up || (uri > 0 && p->servers[0].is_up);
+    goes = goes_home(p, uri);
     pthread_mutex_unlock(&p->lock);
     return goes;
 }

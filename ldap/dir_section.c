@@ -233,7 +233,7 @@ dir_section_is_ready(struct dir_section *s)
 {
     return s->file || dir_pool_is_up(s->pool) ||
            (s->sync && snapshot_age(sync_part(s->sync)).is_there) ||
-           (s->conf->cache_stale > 0 && dir_cache_count(s->cache) > 0);
+           dir_cache_serves(s->cache, clock_ms());
 }
 
 static const char *

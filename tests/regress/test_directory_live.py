@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import tempfile
+import threading
 import time
 
 import pytest
@@ -210,6 +211,8 @@ def is_ready(one):
     return status == 200, problems
 
 
+OU = "dn: ou=people,dc=example,dc=test\nchangetype: {}\n{}\n"
+
 BLIND = """
 access to dn.subtree="dc=example,dc=test" by dn.exact="cn=ben,dc=example,dc=test" none by * read
 """
@@ -237,29 +240,39 @@ def test_a_server_that_takes_binds_and_answers_no_search(slapd, ask, changes, co
 def test_a_base_that_goes_and_comes_back(slapd, ask):
     """Nobody need ask for Postern to find that it can answer again."""
     server = slapd()
-    server.change("dn: ou=people,dc=example,dc=test\nchangetype: add\nobjectClass: organizationalUnit\nou: people\n\n")
+    server.change(OU.format("add", "objectClass: organizationalUnit\nou: people\n"))
     one = ask(server.uri, base="ou=people,dc=example,dc=test", cache_negative="0s")
     assert one.verdict("nobody@example.test") == "550 5.1.1"
     assert is_ready(one) == (True, [])
-    server.change("dn: ou=people,dc=example,dc=test\nchangetype: delete\n\n")
+    server.change(OU.format("delete", ""))
     assert one.verdict("nobody@example.test") == "451 4.4.3"
     one.wait_log("directory", state="degraded")
     poll(lambda: not is_ready(one)[0], "not ready")
     since = len(one.log)
-    server.change("dn: ou=people,dc=example,dc=test\nchangetype: add\nobjectClass: organizationalUnit\nou: people\n\n")
+    server.change(OU.format("add", "objectClass: organizationalUnit\nou: people\n"))
     one.wait_log("directory", since=since, state="up")
     assert is_ready(one) == (True, [])
     assert one.verdict("nobody@example.test") == "550 5.1.1"
 
 
 def test_the_cached_are_answered_though_no_search_is(slapd, ask):
-    """... and so it is ready."""
-    server = slapd(config=BLIND)
-    one = ask(server.uri, bind_dn="cn=carl,dc=example,dc=test", cache_positive="0s")
-    assert one.verdict("anna@example.test") == "250 2.1.5"
-    server.replace("carl", "userPassword", "another")  # what is bound stays bound
+    """... and so it is ready.  To know who is absent is not enough."""
+    server = slapd()
+    server.change(OU.format("add", "objectClass: organizationalUnit\nou: people\n"))
+    one = ask(server.uri, base=f"ou=people,{servers.Slapd.BASE}", cache_positive="0s", cache_negative="1h")
+    assert one.verdict("nobody@example.test") == "550 5.1.1"
+    server.change(f"dn: cn=anna,ou=people,{servers.Slapd.BASE}\nchangetype: add\nobjectClass: adRecipient\ncn: anna\n"
+                  "proxyAddresses: smtp:anna@example.test\n\n")
     server.stop(signal.SIGKILL)
-    one.wait_log("directory", state="down")
+    poll(lambda: not is_ready(one)[0], "not ready")
+    since = len(one.log)
+    restart(server)
+    one.wait_log("directory", since=since, state="up")
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+    server.change(f"dn: cn=anna,ou=people,{servers.Slapd.BASE}\nchangetype: delete\n\n" + OU.format("delete", ""))
+    since = len(one.log)
+    assert one.verdict("ben@example.test") == "451 4.4.3"
+    assert "No such object" in one.wait_log("directory", since=since, state="down")["error"]
     assert one.verdict("anna@example.test") == "250 2.1.5"
     assert is_ready(one)[0]
 
@@ -339,6 +352,40 @@ def test_the_next_server_takes_over(slapd, ask, how):
     poll(lambda: one.verdict("dora@example.test") == "250 2.1.5", "the first is asked again")
     second.stop(signal.SIGKILL)
     assert one.verdict("anna@example.test") == "250 2.1.5"
+
+
+def test_the_first_is_returned_to_though_there_is_always_a_question(slapd, ask):
+    first, second = slapd(), slapd()
+    one = ask(first.uri, second.uri, connections=1, cache_negative="0s")
+    one.wait_log("directory", state="up", host=first.uri)
+    first.stop(signal.SIGKILL)
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+    is_over = threading.Event()
+    pumps = [threading.Thread(target=pump, args=(one.client(), number, is_over)) for number in range(3)]
+    for thread in pumps:
+        thread.start()
+    try:
+        since = len(one.log)
+        restart(first)
+        one.wait_log("directory", state="up", host=first.uri, since=since)
+        first.add("dora", ["dora@example.test"])
+        poll(lambda: one.verdict("dora@example.test") == "250 2.1.5", "the first is asked again")
+    finally:
+        is_over.set()
+        for thread in pumps:
+            thread.join()
+
+
+def pump(client, number, is_over):
+    """Questions without an end, some of them always under way."""
+    client.ok("MAIL FROM:<sender@example.org>")
+    count = 0
+    while not is_over.is_set():
+        for _ in range(50):
+            count += 1
+            client.send(f"RCPT TO:<x{number}-{count}@example.test>\r\n")
+        for _ in range(50):
+            client.reply()
 
 
 def servers_of(one):

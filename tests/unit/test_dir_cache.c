@@ -50,6 +50,26 @@ keeps_for_each_lifetime(void **state)
 }
 
 static void
+serves_while_somebody_would_be_found(void **state)
+{
+    struct dir_cache *c = dir_cache_new(&limits);
+
+    (void)state;
+    assert_false(dir_cache_serves(c, 0));
+    dir_cache_put(c, span_str("n@b"), 1000, &absent);
+    assert_false(dir_cache_serves(c, 1000));
+    dir_cache_put(c, span_str("a@b"), 1000, &found);
+    assert_true(dir_cache_serves(c, 1000));
+    assert_true(dir_cache_serves(c, 1999)); /* stale */
+    assert_false(dir_cache_serves(c, 2000));
+    dir_cache_put(c, span_str("a@b"), 3000, &found);
+    assert_true(dir_cache_serves(c, 3000));
+    assert_true(dir_cache_forget(c, span_str("a@b")));
+    assert_false(dir_cache_serves(c, 3000));
+    dir_cache_free(&c);
+}
+
+static void
 replaces(void **state)
 {
     struct dir_cache *c = dir_cache_new(&limits);
@@ -140,6 +160,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_for_each_lifetime),
+        cmocka_unit_test(serves_while_somebody_would_be_found),
         cmocka_unit_test(replaces),
         cmocka_unit_test(forgets_an_address_with_its_senders),
         cmocka_unit_test(a_flood_of_guesses_does_not_push_out_the_known),
