@@ -214,8 +214,10 @@ policy_judge(struct policy *p, const struct settings *st, const struct network *
         q.is_null = is_null == 1;
         f = weigh(&q, e, threshold, is_client);
         ledger_close(p->ledger, e);
-        if (f.is_new && f.is_held)
-            tell(&q, network, &f);
+        if (!f.is_new || !f.is_held)
+            continue;
+        tell(&q, network, &f);
+        atomic_fetch_add_explicit(&p->judged[f.action], 1, memory_order_relaxed);
     }
 }
 

@@ -296,6 +296,10 @@ policy_tick(struct policy *p, const struct settings *st, int64_t now_ms, int64_t
 struct policy_counts
 policy_counts(const struct policy *p)
 {
-    return (struct policy_counts){.clients = ledger_count(p->ledger),
-                                  .blocks = ledger_hold_count(p->ledger)};
+    struct policy_counts c = {.clients = ledger_count(p->ledger),
+                              .blocks = ledger_hold_count(p->ledger)};
+
+    for (size_t i = 0; i <= POLICY_ACTION_BLIND; i++)
+        c.judged[i] = atomic_load_explicit(&p->judged[i], memory_order_relaxed);
+    return c;
 }

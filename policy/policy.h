@@ -205,6 +205,9 @@ size_t policy_top(struct policy *p, const struct settings *st, struct policy_sus
 struct policy_counts {
     uint32_t clients; /* networks about which anything is remembered */
     uint32_t blocks;  /* in force */
+    /* Blocks begun by what the fleet counted, since the start: no session tells of them
+     * (policy_harvest.is_new). */
+    uint64_t judged[POLICY_ACTION_BLIND + 1];
 };
 struct policy_counts policy_counts(const struct policy *p);
 

@@ -42,6 +42,8 @@ static int
 take_policy(struct server *srv, const struct settings *st, struct status *s, int64_t now_ms)
 {
     s->policy = policy_counts(srv->policy);
+    for (size_t i = 0; i <= POLICY_ACTION_BLIND; i++)
+        s->counts.harvests[i] += s->policy.judged[i];
     s->n_suspects = policy_top(srv->policy, st, s->suspects, STATUS_SUSPECTS, now_ms);
     return policy_blocks(srv->policy, now_ms, &s->blocks, &s->n_blocks);
 }

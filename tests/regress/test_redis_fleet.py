@@ -96,6 +96,8 @@ def test_counts_of_both_add_up_to_a_block(redis, member):
         mx.wait_log("block", client=PEER, by="harvest")
         assert greeting(mx) == CLOSED
         assert greeting(mx, "127.0.0.11") == "220"
+        assert mx.metrics()['postern_harvests_total{action="block"}'] == len(mx.events("harvest"))
+    assert one.events("harvest") or other.events("harvest")
     assert server.ask("ZCARD", "postern:u:" + PEER) == "6"
 
 
