@@ -46,7 +46,7 @@ bench:
 	$(PACKAGES) build bench
 	cmake --preset release
 	cmake --build --preset release -j $(JOBS)
-	tests/bench/run build/release/postern build/release/tests/bench_load build/release/tests/bench_sink
+	tests/bench/run build/release
 
 month:
 	$(PACKAGES) build test

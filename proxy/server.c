@@ -38,9 +38,10 @@
 
 /* So long are the first probes waited for, so that the first clients hear what the downstream can.
  */
-#define FIRST_LOOK_MS 1500
-#define SAVE_EVERY_S  2
-#define BACKLOG       1024
+#define FIRST_LOOK_MS    1500
+#define SAVE_EVERY_S     2
+#define BACKLOG          1024
+#define DESCRIPTORS_KEPT 4096u
 /* So many handshakes are worth a look through the heap, which takes a millisecond or so. */
 #define TRIM_HANDSHAKES 100u
 
@@ -493,8 +494,9 @@ become(const struct passwd *user, struct err *e)
     return 0;
 }
 
-/* All the descriptors there are.  A quarter is no session's: it is for the connections to the
- * downstream, the spool's files, the directory.  The kernel gives the lowest number that is free.
+/* All the descriptors there are.  A quarter, of many DESCRIPTORS_KEPT, is no session's: it is for
+ * the connections to the downstream, the spool's files, the directory.  The kernel gives the lowest
+ * number that is free.
  */
 static int
 raise_descriptors(void)
@@ -505,7 +507,8 @@ raise_descriptors(void)
         return INT_MAX;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
-    return limit.rlim_cur > INT_MAX ? INT_MAX : (int)(limit.rlim_cur - limit.rlim_cur / 4);
+    rlim_t kept = limit.rlim_cur / 4 < DESCRIPTORS_KEPT ? limit.rlim_cur / 4 : DESCRIPTORS_KEPT;
+    return limit.rlim_cur > INT_MAX ? INT_MAX : (int)(limit.rlim_cur - kept);
 }
 
 static unsigned

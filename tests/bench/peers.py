@@ -10,7 +10,6 @@ from harness.servers import Server, Slapd, program, write
 
 TICKS = os.sysconf("SC_CLK_TCK")
 KNOWN = 100000
-KNOWN_LDAP = 20000
 DOMAIN = "example.test"
 
 
@@ -233,6 +232,8 @@ state_dir = {directory}/state
 max_connections_per_client = 1000000
 max_errors = 1000000
 max_recipients = 1000
+max_connections = 20000
+{server}
 
 [tls]
 certificate = {tls.certificate}
@@ -264,13 +265,17 @@ threshold = 10000
 threshold_wide = 0
 ratio = 1
 tarpit = 0s
+{harvest}
+
+{more}
 """
 
-    def __init__(self, directory, binary, sink, certificates, recipients, out="off"):
+    def __init__(self, directory, binary, sink, certificates, recipients, out="off", server="", harvest="",
+                 more=""):
         port = free_port()
         conf = write(directory, "postern.ini", self.CONF.format(
             directory=directory, port=port, sink=sink.smtp_port, tls=certificates.mx, recipients=recipients,
-            out=out))
+            out=out, server=server, harvest=harvest, more=more))
         super().__init__(directory, [binary, "-c", conf], port=port)
 
 
@@ -283,6 +288,6 @@ def postern_ldap(slapd):
     return f"type = ldap\nuri = {slapd.uri}\nbind = anonymous\nbase = {slapd.BASE}\nfilter = (mail=%u)\nattributes = mail"
 
 
-def start_slapd(directory, certificates):
+def start_slapd(directory, certificates, count=KNOWN):
     return Slapd(directory, certificates,
-                 {f"user{number}": [address] for number, address in enumerate(addresses(KNOWN_LDAP))})
+                 {f"user{number}": [address] for number, address in enumerate(addresses(count))})
