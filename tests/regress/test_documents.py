@@ -170,6 +170,13 @@ def test_haproxy(exchange, postern, directory):
         proxy.stop()
 
 
+def test_unit_lets_postern_lock_itself_in():
+    """What the sandbox asks of the kernel is not in @system-service."""
+    allowed = " ".join(re.findall(r"^SystemCallFilter=(.*)$", page("docs/postern.service"), re.M)).split()
+    named = set(re.findall(r"SYS_(landlock_\w+)", page("proxy/sandbox.c")))
+    assert named and named | {"seccomp"} <= set(allowed)
+
+
 def test_build_depends():
     """docs/debian/control and tests/packages/build name the same libraries and tools."""
     named = re.search(r"^Build-Depends:(.*?)^\S", page("docs/debian/control"), re.M | re.S)[1]
