@@ -59,6 +59,44 @@ def test_help_and_version():
     assert re.fullmatch(r"posternctl \d+\.\d+\.\d+\n", ctl(None, "--version").stdout)
 
 
+COMMANDS = {
+    "status": [], "top": [], "lookup": ["anna@example.test"], "forget": ["anna@example.test"], "blocks": [],
+    "block": [NETWORK, "1h"], "unblock": [NETWORK], "explain": ["5.1.1"], "remote-domains": [], "directory": [],
+    "downstreams": [], "reload": [], "log-level": ["info"], "drain": []}
+
+
+def test_every_command(mx):
+    """For people and for programs."""
+    listed = re.findall(r"^  ([a-z][a-z-]*)", ctl(None, "--help").stdout.partition("\ncommands:")[2], re.M)
+    assert set(listed) == set(COMMANDS)
+    for command, words in COMMANDS.items():
+        for form in ([], ["--json"])[command == "drain":]:  # there is no second time for it
+            done = ctl(mx, command, *words, *form)
+            assert (done.returncode, done.stderr) == (0, ""), command
+            if form:
+                assert done.stdout.count("\n") == 1 and json.loads(done.stdout)["ok"] is True, command
+            else:
+                assert done.stdout.endswith("\n") and done.stdout[0] not in "{[", command
+    mx.process.wait(DEADLINE_S)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_without_a_daemon(directory, command):
+    done = ctl(None, "-s", directory + "/none", command, *COMMANDS[command])
+    if command == "explain":
+        assert done.returncode == 0
+    else:
+        assert (done.returncode, done.stdout) == (3, "")
+        assert "is postern running" in done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_with_too_much(command):
+    done = ctl(None, command, *COMMANDS[command], "x", "y", "z")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"usage: posternctl {command}" in done.stderr
+
+
 def test_no_daemon(directory):
     done = ctl(None, "-s", os.path.join(directory, "nosuch"), "status")
     assert done.returncode == 3 and "is postern running" in done.stderr

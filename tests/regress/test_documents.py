@@ -54,10 +54,11 @@ def test_control_commands(name):
         assert re.search(rf"^\s+{command}\b", listed, re.M), command
 
 
-def test_init(directory):
-    """The line of exchange.md makes a configuration that passes once its files are there."""
-    line = next(re.search(r"postern --init.*?(?= > )", block, re.S)[0]
-                for block in blocks("docs/exchange.md", "sh") if "--init" in block)
+@pytest.mark.parametrize("name", ["docs/exchange.md", "docs/postern.8", "README.md"])
+def test_init(name, directory):
+    """The line that it shows makes a configuration which passes once its files are there."""
+    text = page(name).replace("\\e\n", "\\\n")  # as a manual page escapes it
+    line = re.search(r"postern --init --hostname.*?(?=\s*(?:\\\n\s*)?> )", text, re.S)[0]
     argv = [BINARY, *shlex.split(line.replace("\\\n", " "))[1:]]
     made = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     for name in set(re.findall(r"/etc/postern/(\S+)", made)):
