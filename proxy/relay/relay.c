@@ -165,9 +165,10 @@ recover(struct relay *r, const struct downstream_result *result)
         conclude(r, &o);
         return;
     }
+    /* What could not be written comes to light here when the end of the message came first. */
     if (why == DOWNSTREAM_CONTENT) {
         attempt_give(&r->attempt, true);
-        conclude_ours(r, SMTP_REPLY_INTERNAL);
+        conclude_ours(r, SMTP_REPLY_NO_SPACE);
         return;
     }
     if (attempt_lost(&r->attempt, why) && why == DOWNSTREAM_CLOSING)

@@ -98,6 +98,18 @@ def test_disk_is_full_by_bdat(exchange, postern):
     assert not downstream.received
 
 
+@pytest.mark.parametrize("blocks", [1, 40])
+def test_what_cannot_be_written(exchange, postern, directory, blocks):
+    """Whether that is known before the end of the message or, as it is read back, after it."""
+    os.mkdir(directory + "/spool")
+    mx = postern(downstream := exchange(), settings={"spool": {"dir": directory + "/spool", "memory": "64K"}})
+    os.rmdir(directory + "/spool")
+    client = mx.client()
+    assert client.deliver(CONTENT + LINE * 1000 * blocks, "anna@example.test").status == "452 4.3.1"
+    assert client.deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    assert len(downstream.delivered) == 1
+
+
 def test_several_clients_share_the_disk(exchange, postern):
     """Four quarters are all of it: the fifth message finds it full."""
     mx = postern(exchange(), settings={"spool": {"memory": "64K", "disk_total": "4M"}})
