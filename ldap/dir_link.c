@@ -92,7 +92,8 @@ set_options(LDAP *ld, const struct settings_directory *conf, struct ldap_conncb 
 }
 
 /* The first line of the file into OUT; read at each bind, so that a new password is taken at once.
- */
+ * None at all is no password: a server may take a name without one for a stranger's bind (RFC 4513
+ * 5.1.2), and show him nobody. */
 static int
 read_password(const char *path, char *out, size_t capacity, struct err *e)
 {
@@ -106,7 +107,9 @@ read_password(const char *path, char *out, size_t capacity, struct err *e)
         return err_errno(e, ERR_LDAP, saved, "%s", path);
     out[n] = '\0';
     out[strcspn(out, "\r\n")] = '\0';
-    return 0;
+    if (out[0] == '\0')
+        return err_set(e, ERR_LDAP, "%s: no password", path);
+    return strlen(out) < capacity - 1 ? 0 : err_set(e, ERR_LDAP, "%s: too long", path);
 }
 
 /* A bind by one message and its answer. */

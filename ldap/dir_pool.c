@@ -28,6 +28,7 @@
 
 struct server {
     bool is_known, is_up; /* is_known: its state has been told */
+    bool is_news;         /* its error has not */
     int64_t told_ms;
     char error[160];
 };
@@ -208,23 +209,29 @@ job_answer(struct dir_job *job, const struct dir_verdict *v, struct dir_detail *
     job_free(job);
 }
 
-/* WHY may be NULL: the servers' errors say. */
+/* Why a question is not answered: the servers' errors say; if there is none, WHY (which may be
+ * NULL). */
+static void
+explain(const struct dir_pool *p, const char *why, struct dir_detail *detail)
+{
+    span_copy(detail->directory, sizeof detail->directory, span_str(p->conf->name));
+    for (size_t i = 0; i < p->conf->uri.n && detail->error[0] == '\0'; i++) {
+        span_copy(detail->server, sizeof detail->server, span_str(p->conf->uri.v[i]));
+        span_copy(detail->error, sizeof detail->error, span_str(p->servers[i].error));
+    }
+    if (detail->error[0] == '\0')
+        span_copy(detail->error, sizeof detail->error,
+                  span_str(why ? why : "no answer within the timeout"));
+}
+
 static void
 job_fail(struct dir_pool *p, struct dir_job *job, const char *why)
 {
     static const struct dir_verdict unavailable = {.status = DIR_UNAVAILABLE};
     struct dir_detail *detail = job->with_detail ? calloc(1, sizeof *detail) : NULL;
 
-    if (detail) {
-        span_copy(detail->directory, sizeof detail->directory, span_str(p->conf->name));
-        for (size_t i = 0; i < p->conf->uri.n && detail->error[0] == '\0'; i++) {
-            span_copy(detail->server, sizeof detail->server, span_str(p->conf->uri.v[i]));
-            span_copy(detail->error, sizeof detail->error, span_str(p->servers[i].error));
-        }
-        if (detail->error[0] == '\0')
-            span_copy(detail->error, sizeof detail->error,
-                      span_str(why ? why : "no answer within the timeout"));
-    }
+    if (detail)
+        explain(p, why, detail);
     job_unlink(p, job);
     job_answer(job, &unavailable, detail);
 }
@@ -325,7 +332,7 @@ server_state(struct dir_pool *p, size_t uri, const char *error)
     bool is_change = !s->is_known || s->is_up != !error;
 
     if (error && strcmp(s->error, error) != 0) {
-        is_change = is_change || clock_ms() - s->told_ms >= TELL_AGAIN_MS;
+        s->is_news = true;
         span_copy(s->error, sizeof s->error, span_of(error, strnlen(error, sizeof s->error - 1)));
     }
     if (!error)
@@ -334,9 +341,10 @@ server_state(struct dir_pool *p, size_t uri, const char *error)
         p->search_error[0] = '\0';
         p->is_search_told = false;
     }
-    if (is_change) {
+    if (is_change || (error && s->is_news && clock_ms() - s->told_ms >= TELL_AGAIN_MS)) {
         tell(p, uri, error ? "down" : "up", error ? LOG_LEVEL_WARNING : LOG_LEVEL_NOTICE, error);
         s->told_ms = clock_ms();
+        s->is_news = false;
     }
     s->is_known = true;
     s->is_up = !error;
@@ -747,6 +755,14 @@ dir_pool_ask(struct dir_pool *p, struct span key, bool with_detail, struct dir_i
     is_asked = ask_locked(p, key, with_detail, box, id, step);
     pthread_mutex_unlock(&p->lock);
     return is_asked;
+}
+
+void
+dir_pool_explain(struct dir_pool *p, struct dir_detail *detail)
+{
+    pthread_mutex_lock(&p->lock);
+    explain(p, NULL, detail);
+    pthread_mutex_unlock(&p->lock);
 }
 
 bool

@@ -33,6 +33,8 @@ void dir_pool_free(struct dir_pool **p);
  */
 bool dir_pool_ask(struct dir_pool *p, struct span key, bool with_detail, struct dir_inbox *box,
                   uint64_t id, unsigned step);
+/* Why a question is not answered in time. */
+void dir_pool_explain(struct dir_pool *p, struct dir_detail *detail);
 /* Some server answers searches, or none has been tried to its end yet. */
 bool dir_pool_is_up(struct dir_pool *p);
 /* Try again now what backs off. */

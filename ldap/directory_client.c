@@ -465,10 +465,9 @@ static void
 ask_expired(struct directory_client *c, struct ask *a, int64_t now_ms)
 {
     static const struct dir_verdict nothing = {.status = DIR_UNAVAILABLE};
-    struct dir_detail detail = {.error = "no answer within the timeout"};
+    struct dir_detail detail = {.error = ""};
 
-    span_copy(detail.directory, sizeof detail.directory,
-              span_str(a->walk.sections[a->walk.i]->conf->name));
+    dir_pool_explain(a->walk.sections[a->walk.i]->pool, &detail);
     ask_answered(c, a, &nothing, &detail, now_ms);
 }
 

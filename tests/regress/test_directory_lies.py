@@ -1,6 +1,7 @@
 """Directory servers that answer what no good one does: nothing of it is ever a "no", or the end of Postern."""
 
 import socket
+import threading
 
 import pytest
 
@@ -180,6 +181,34 @@ def test_a_server_that_cuts_at_each_question(server, ask):
         assert one.verdict() == LATER
     assert one.wait_log("directory", state="down")
     assert len(rude.connections) < 12
+
+
+def test_the_first_is_returned_to_though_there_is_always_a_question(server, ask):
+    first = server(lambda search: [person("dora")] if "dora@" in search.filter else [], probed=[done(53)])
+    second = server([], delay=0.3)
+    one = ask(first, second, cache_negative="0s")
+    one.wait_log("directory", state="up", host=second.uri)
+    is_over = threading.Event()
+    pumps = [threading.Thread(target=pump, args=(one.client(), number, is_over)) for number in range(16)]
+    for thread in pumps:
+        thread.start()
+    try:
+        second.searches.wait_count(len(pumps))
+        first.probed = []
+        poll(lambda: one.verdict("dora@example.test") == TAKEN, "the first is asked again")
+    finally:
+        is_over.set()
+        for thread in pumps:
+            thread.join()
+
+
+def pump(client, number, is_over):
+    """Questions without an end."""
+    client.ok("MAIL FROM:<sender@example.org>")
+    count = 0
+    while not is_over.is_set():
+        count += 1
+        client.command(f"RCPT TO:<x{number}-{count}@example.test>")
 
 
 # Very many values

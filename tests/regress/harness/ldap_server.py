@@ -113,10 +113,12 @@ PROBE = "probe@postern.invalid"
 class LdapServer:
     """ANSWER(search) says what comes; a list without `done` at its end is ended with success.  `searches` has what was
     asked, `binds` one for each connection that got as far.  The root of it is ROOT: attributes of its rootDSE.  Probes
-    get PROBED, and are not in `searches`."""
+    get PROBED, and are not in `searches`.  Other answers come DELAY seconds late, each for itself."""
 
-    def __init__(self, answer, root=None, probed=()):
+    def __init__(self, answer, root=None, probed=(), delay=0):
         self.answer = answer
+        self.delay = delay
+        self.lock = threading.Lock()
         self.root = root or {}
         self.probed = probed
         self.searches = Journal("searches")
@@ -151,6 +153,8 @@ class LdapServer:
                 if tag == 0x60:
                     self.binds.add(body)
                     self.send(connection, number, [done(tag=0x61)])
+                elif tag == 0x63 and self.delay:
+                    threading.Timer(self.delay, self.send_late, (connection, number, Search(body))).start()
                 elif tag == 0x63 and not self.send(connection, number, self.reply(Search(body))):
                     return
                 elif tag == 0x42:
@@ -174,6 +178,13 @@ class LdapServer:
             return self.probed
         self.searches.add(search)
         return self.answer(search)
+
+    def send_late(self, connection, number, search):
+        try:
+            with self.lock:
+                self.send(connection, number, self.reply(search))
+        except OSError:
+            pass  # nobody waits for it any longer
 
     def send(self, connection, number, parts):
         """False: the connection is over."""
