@@ -189,7 +189,8 @@ decide_harvest(const struct decide_input *in, struct decision d, const struct po
     switch (h->action) {
     case POLICY_ACTION_DISCONNECT:
     case POLICY_ACTION_BLOCK:
-        return (struct decision){.verdict = DECIDE_CLOSE, .reason = POLICY_REASON_HARVEST};
+        return (struct decision){
+            .verdict = DECIDE_CLOSE, .reason = POLICY_REASON_HARVEST, .delay_ms = h->delay_ms};
     case POLICY_ACTION_NONE:
     case POLICY_ACTION_REJECT:
     case POLICY_ACTION_BLIND:

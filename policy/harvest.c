@@ -279,7 +279,8 @@ policy_unknown(struct policy *p, const struct settings *st, struct policy_sessio
     h.count = f.count;
     h.ratio = f.ratio;
     h.until_s = f.is_held ? policy_wall_of(p, f.until_s) : 0;
-    if (h.action != POLICY_ACTION_DISCONNECT && h.action != POLICY_ACTION_BLOCK)
+    /* One who is only disconnected comes back for the next guess: that must not be for nothing. */
+    if (h.action != POLICY_ACTION_BLOCK)
         h.delay_ms = policy_tarpit_ms(st, s);
     return h;
 }

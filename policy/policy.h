@@ -111,7 +111,7 @@ struct policy_harvest {
     uint32_t count;            /* distinct unknown addresses within the window */
     double ratio;
     int64_t until_s;   /* wall clock; 0: the session's end */
-    uint32_t delay_ms; /* the tarpit; 0 with an action that closes */
+    uint32_t delay_ms; /* the tarpit; 0 with BLOCK, which closes for good */
 };
 
 /* Start S anew for a client.  IS_TOLD: the address came by PROXY or XCLIENT, so being loopback

@@ -163,7 +163,6 @@ refuse_candidate(struct session *s, struct session_candidate *c, uint32_t delay_
     if (c->decision.verdict == DECIDE_CLOSE) {
         reply = smtp_reply_make(SMTP_REPLY_HARVEST_CLOSE, s->st->server.hostname);
         closes = "harvest";
-        delay_ms = 0;
     } else if (!c->is_downstream_answer && !c->is_refused_syntax) {
         reply = smtp_reply_make(recipient_reply(c->decision.reason), c->path.text);
     } else {

@@ -243,6 +243,17 @@ def test_disconnect_lasts_for_the_session(guard):
     assert not mx.events("block")
 
 
+def test_a_guess_a_connection_is_tarpitted_too(guard):
+    """Who is only disconnected comes back: each guess costs him the delay of an unknown recipient."""
+    mx = guard(action="disconnect", threshold=1, tarpit="300ms")
+    for guess in range(3):
+        conn = session(mx)
+        began = time.monotonic()
+        assert rcpt(conn, f"x{guess}").status == CLOSED
+        assert time.monotonic() - began >= 0.3
+        conn.ended()
+
+
 def test_block_in_place_of_the_greeting_and_at_the_next_mail(guard):
     mx = guard(threshold=3)
     idle, writing = connect(mx), session(mx)

@@ -374,7 +374,7 @@ test_harvest_added(void **state)
         {POLICY_ACTION_NONE, false, false, DECIDE_REFUSE, POLICY_REASON_UNKNOWN, 5000},
         {POLICY_ACTION_REJECT, false, false, DECIDE_REFUSE, POLICY_REASON_UNKNOWN, 5000},
         {POLICY_ACTION_BLIND, false, false, DECIDE_REFUSE, POLICY_REASON_UNKNOWN, 5000},
-        {POLICY_ACTION_DISCONNECT, false, false, DECIDE_CLOSE, POLICY_REASON_HARVEST, 0},
+        {POLICY_ACTION_DISCONNECT, false, false, DECIDE_CLOSE, POLICY_REASON_HARVEST, 5000},
         {POLICY_ACTION_BLOCK, false, false, DECIDE_CLOSE, POLICY_REASON_HARVEST, 0},
         {POLICY_ACTION_BLOCK, true, false, DECIDE_ACCEPT, POLICY_REASON_UNKNOWN, 0},
         {POLICY_ACTION_NONE, false, true, DECIDE_ACCEPT, POLICY_REASON_UNKNOWN, 5000},
@@ -384,7 +384,8 @@ test_harvest_added(void **state)
 
     for (size_t i = 0; i < COUNT(rows); i++) {
         struct decide_input in = welcome();
-        struct policy_harvest h = {.action = rows[i].action, .delay_ms = 5000};
+        struct policy_harvest h = {.action = rows[i].action,
+                                   .delay_ms = rows[i].action == POLICY_ACTION_BLOCK ? 0 : 5000};
         struct decision d;
         make_absent(&in);
         in.is_monitor = rows[i].is_monitor;

@@ -514,7 +514,7 @@ test_private_is_at_most_disconnected(void **state)
     ask_in_peace(&s, 0, 9);
     h = ask(&s, 9, false);
     assert_int_equal(h.action, POLICY_ACTION_DISCONNECT);
-    assert_int_equal(h.delay_ms, 0);
+    assert_int_equal(h.delay_ms, 30000);
     assert_string_equal(logged(), "event=harvest client=10.1.2.3 count=10 ratio=1.00 "
                                   "action=disconnect until=session limited=private\n");
     assert_int_equal(check("10.1.2.3"), POLICY_STANDING_OK);
