@@ -7,6 +7,7 @@
 #   make bench  measure it beside Postfix, nginx and HAProxy (ten minutes of a quiet machine)
 #   make month  a month of a company's mail on its harvest rules and on those of others
 #   make fuzz   every fuzzer for a minute
+#   make soak   an hour of mixed mail with faults, then the books and the memory (MINUTES=60)
 #   make deb    make the Debian package: build/deb/*.deb        (make deb-test: try it in a root of its own)
 #   make image  make the container image with what is there: docker, podman, buildah   (make image-test: try it)
 #   make clean  remove what was built
@@ -14,10 +15,11 @@
 # Missing Debian packages are installed first (tests/packages/).
 
 JOBS ?= $(shell nproc)
+MINUTES ?= 60
 PACKAGES = tests/packages/install
 
 .DEFAULT_GOAL = test
-.PHONY: run test asan lint bench month fuzz deb deb-test image image-test clean
+.PHONY: run test asan lint bench month fuzz soak deb deb-test image image-test clean
 
 run:
 	$(PACKAGES) build test run
@@ -59,6 +61,12 @@ fuzz:
 	cmake --preset fuzz
 	cmake --build --preset fuzz -j $(JOBS)
 	tests/fuzz/run $(CURDIR)/build/fuzz
+
+soak:
+	$(PACKAGES) build test
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS)
+	tests/soak/run build/release/postern build/release/tests/bench_load build/release/tests/bench_sink --minutes $(MINUTES)
 
 # From a copy of the source, where debhelper finds docs/debian as it wants it.
 deb:
