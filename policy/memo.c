@@ -15,9 +15,16 @@ struct memo_table {
     struct memo *places;
     size_t rows;     /* a power of two */
     uint32_t unsent; /* chain of places: place, plus one */
+    bool *dirty;     /* of MEMO_SLICE places each: some may be */
     bool is_dirty, is_shared;
     _Atomic bool was_used;
 };
+
+static size_t
+slices(const struct memo_table *t)
+{
+    return (t->rows * WAYS + MEMO_SLICE - 1) / MEMO_SLICE;
+}
 
 struct memo_table *
 memo_new(const struct siphash_key *key, size_t n)
@@ -31,7 +38,10 @@ memo_new(const struct siphash_key *key, size_t n)
     while (t->rows * WAYS < n)
         t->rows *= 2;
     t->places = calloc(t->rows * WAYS, sizeof *t->places);
-    if (t->places == NULL) {
+    t->dirty = calloc(slices(t), sizeof *t->dirty);
+    if (t->places == NULL || t->dirty == NULL) {
+        free(t->places);
+        free(t->dirty);
         free(t);
         return NULL;
     }
@@ -46,6 +56,7 @@ memo_free(struct memo_table **t)
         return;
     pthread_mutex_destroy(&(*t)->mutex);
     free((*t)->places);
+    free((*t)->dirty);
     free(*t);
     *t = NULL;
 }
@@ -124,6 +135,14 @@ memo_set_unsent(struct memo_table *t, struct memo *m, enum memo_unsent unsent)
     t->unsent = (uint32_t)(m - t->places) + 1;
 }
 
+static void
+mark_dirty(struct memo_table *t, struct memo *m)
+{
+    m->is_dirty = true;
+    t->dirty[(size_t)(m - t->places) / MEMO_SLICE] = true;
+    t->is_dirty = true;
+}
+
 struct memo *
 memo_learn(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t value)
 {
@@ -141,8 +160,7 @@ memo_learn(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t 
     }
     m->until_s = until_s;
     m->value = value;
-    m->is_dirty = true;
-    t->is_dirty = true;
+    mark_dirty(t, m);
     atomic_store_explicit(&t->was_used, true, memory_order_release);
     return m;
 }
@@ -163,8 +181,9 @@ memo_unlearn(struct memo_table *t, struct memo *m)
     /* What the disk has is over at once, and its place free when the disk knows. */
     m->until_s = m->is_saved ? 1 : 0;
     m->unsent = MEMO_SENT;
-    m->is_dirty = m->is_saved;
-    t->is_dirty = t->is_dirty || m->is_saved;
+    m->is_dirty = false;
+    if (m->is_saved)
+        mark_dirty(t, m);
 }
 
 void
@@ -233,6 +252,21 @@ bool
 memo_is_dirty(const struct memo_table *t)
 {
     return t->is_dirty;
+}
+
+struct memo *
+memo_next_dirty(struct memo_table *t, size_t *i, size_t *n)
+{
+    size_t all = t->rows * WAYS, at;
+
+    while (*i < slices(t) && !t->dirty[*i])
+        ++*i;
+    if (*i == slices(t))
+        return NULL;
+    at = *i * MEMO_SLICE;
+    t->dirty[(*i)++] = false;
+    *n = all - at < MEMO_SLICE ? all - at : MEMO_SLICE;
+    return &t->places[at];
 }
 
 void

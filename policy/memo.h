@@ -74,5 +74,9 @@ void memo_release(struct memo *m);
 struct memo *memo_at(struct memo_table *t, size_t i);
 bool memo_is_dirty(const struct memo_table *t);
 void memo_set_clean(struct memo_table *t);
+/* The next places, *N of them (at most MEMO_SLICE), of which some may be dirty; NULL at the end.
+ * The caller takes care of them.  *I is 0 at first. */
+#define MEMO_SLICE 64u
+struct memo *memo_next_dirty(struct memo_table *t, size_t *i, size_t *n);
 
 #endif

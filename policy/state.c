@@ -18,7 +18,6 @@
 #define BATCH           4096u /* entries copied before they are written */
 #define BATCHES         8u    /* in one save */
 #define FILE_NAME       "policy.mdb"
-#define PLACES_A_LOCK   512u
 #define GARBAGE_AT_ONCE 1000u
 
 enum { DB_META, DB_LEDGER, DB_MARKS, DB_DELIVERIES, DB_COUNT };
@@ -345,8 +344,8 @@ static int
 put_facts(const struct state *s, MDB_txn *txn, int db, struct memo_table *t,
           const struct state_view *v)
 {
-    struct memo *m = NULL;
-    size_t i = 0;
+    struct memo *places;
+    size_t i = 0, length;
     int rc = 0;
 
     memo_lock(t);
@@ -357,10 +356,12 @@ put_facts(const struct state *s, MDB_txn *txn, int db, struct memo_table *t,
     memo_set_clean(t);
     memo_unlock(t);
     do {
-        struct memo changed[PLACES_A_LOCK];
+        struct memo changed[MEMO_SLICE];
         size_t n = 0;
         memo_lock(t);
-        for (size_t end = i + PLACES_A_LOCK; i < end && (m = memo_at(t, i)) != NULL; i++) {
+        places = memo_next_dirty(t, &i, &length);
+        for (size_t k = 0; places != NULL && k < length; k++) {
+            struct memo *m = &places[k];
             bool is_kept = m->until_s != MEMO_PINNED && m->until_s > v->now.s;
             if (!m->is_dirty)
                 continue;
@@ -377,7 +378,7 @@ put_facts(const struct state *s, MDB_txn *txn, int db, struct memo_table *t,
             MDB_val key = {sizeof changed[k].key, &changed[k].key}, value = {sizeof fact, &fact};
             rc = put_or_delete(txn, s->db[db], key, value, !changed[k].is_saved);
         }
-    } while (m != NULL && rc == 0);
+    } while (places != NULL && rc == 0);
     return rc;
 }
 

@@ -182,6 +182,64 @@ test_rekey(void **state)
     assert_int_equal(walk(64), 1);
 }
 
+/* How many places are dirty, of how many that are looked at. */
+static size_t
+count_dirty(size_t *looked_at)
+{
+    struct memo *places;
+    size_t i = 0, n, dirty = 0;
+
+    *looked_at = 0;
+    while ((places = memo_next_dirty(table, &i, &n)) != NULL) {
+        for (size_t k = 0; k < n; k++) {
+            dirty += places[k].is_dirty;
+            places[k].is_dirty = false;
+        }
+        *looked_at += n;
+    }
+    return dirty;
+}
+
+static void
+test_dirty_places_are_found(void **state)
+{
+    size_t looked_at;
+    struct memo *m;
+
+    (void)state;
+    assert_int_equal(count_dirty(&looked_at), 0);
+    assert_int_equal(looked_at, 0);
+    /* The last row, and one from the middle. */
+    m = memo_put(table, (struct hash128){1, 1023}, 100, 0);
+    (void)memo_put(table, (struct hash128){1, 64}, 100, 0);
+    assert_int_equal(count_dirty(&looked_at), 2);
+    assert_int_equal(looked_at, (size_t)2 * MEMO_SLICE);
+    assert_int_equal(count_dirty(&looked_at), 0);
+    assert_int_equal(looked_at, 0);
+    /* What the disk has must be taken from it; else there is nothing to do. */
+    m->is_saved = true;
+    memo_drop(table, m);
+    memo_drop(table, memo_find(table, (struct hash128){1, 64}, 0));
+    assert_int_equal(count_dirty(&looked_at), 1);
+    assert_int_equal(looked_at, MEMO_SLICE);
+}
+
+static void
+test_a_table_of_one_row(void **state)
+{
+    struct memo_table *whole = table;
+    size_t looked_at;
+
+    (void)state;
+    table = memo_new(&key, 1);
+    assert_non_null(table);
+    (void)memo_put(table, hash(1), 100, 0);
+    assert_int_equal(count_dirty(&looked_at), 1);
+    assert_int_equal(looked_at, 8);
+    memo_free(&table);
+    table = whole;
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int
@@ -195,6 +253,8 @@ main(void)
         TEST(test_eviction),
         TEST(test_not_shared),
         TEST(test_rekey),
+        TEST(test_dirty_places_are_found),
+        TEST(test_a_table_of_one_row),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
