@@ -86,25 +86,16 @@ static const struct stream_events stream_callbacks = {
 const char *
 downstream_fail_text(enum downstream_fail fail)
 {
-    switch (fail) {
-    case DOWNSTREAM_OK:
-        return "ok";
-    case DOWNSTREAM_CONNECT:
-        return "cannot connect";
-    case DOWNSTREAM_TLS:
-        return "TLS is not as configured";
-    case DOWNSTREAM_TIMEOUT:
-        return "no answer in time";
-    case DOWNSTREAM_LOST:
-        return "connection lost";
-    case DOWNSTREAM_GARBLED:
-        return "unexpected reply";
-    case DOWNSTREAM_CLOSING:
-        return "closing";
-    case DOWNSTREAM_CONTENT:
-        return "the held message cannot be read";
-    }
-    return "";
+    static const char *const texts[] = {[DOWNSTREAM_OK] = "ok",
+                                        [DOWNSTREAM_CONNECT] = "cannot connect",
+                                        [DOWNSTREAM_TLS] = "TLS is not as configured",
+                                        [DOWNSTREAM_TIMEOUT] = "no answer in time",
+                                        [DOWNSTREAM_LOST] = "connection lost",
+                                        [DOWNSTREAM_GARBLED] = "unexpected reply",
+                                        [DOWNSTREAM_CLOSING] = "closing",
+                                        [DOWNSTREAM_CONTENT] = "the held message cannot be read"};
+
+    return texts[fail];
 }
 
 static void
