@@ -154,6 +154,22 @@ def test_a_start_without_any_server(slapd, keep):
     assert status == 200
 
 
+def test_a_snapshot_answers_though_no_search_does(slapd, keep):
+    """The base has gone: no look is taken, nobody is lost, and it is ready.  What it lacks is no "no"."""
+    people = f"ou=people,{Slapd.BASE}"
+    server = slapd(f"dn: {people}\nobjectClass: organizationalUnit\nou: people\n\n"
+                   + recipient_entry("anna", ["anna@example.test"]).replace("cn=anna,", "cn=anna,ou=people,"))
+    one = keep(server, base=people, snapshot_fresh="0s")
+    server.change(f"dn: {people}\nchangetype: modrdn\nnewrdn: ou=elsewhere\ndeleteoldrdn: 1\n")
+    one.wait_log("directory", state="degraded")
+    assert one.verdict("anna@example.test") == KNOWN
+    assert one.verdict("nobody@example.test")[0] == "451 4.4.3"
+    one.wait_log("directory", state="down")
+    status, text = one.get("/readyz")
+    assert status == 200 and "No such object" in text
+    assert one.verdict("anna@example.test") == KNOWN
+
+
 def test_an_old_look_does_not_say_no(slapd, keep):
     server = slapd()
     one = keep(server, snapshot_fresh="0s")
