@@ -1,10 +1,10 @@
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <threads.h>
 
 #include <cmocka.h>
 
@@ -112,12 +112,12 @@ the_table_of_codes_is_policys(void **state)
 #define THREADS 4
 #define TIMES   20000
 
-static int
+static void *
 count_many(void *arg)
 {
     for (int i = 0; i < TIMES; i++)
         metrics_recipient(arg, METRICS_VERDICT_REJECT, POLICY_REASON_UNKNOWN);
-    return 0;
+    return NULL;
 }
 
 static void
@@ -125,11 +125,11 @@ threads_lose_nothing(void **state)
 {
     (void)state;
     struct metrics *m = metrics_new();
-    thrd_t threads[THREADS];
+    pthread_t threads[THREADS];
     for (size_t i = 0; i < THREADS; i++)
-        assert_int_equal(thrd_create(&threads[i], count_many, m), thrd_success);
+        assert_int_equal(pthread_create(&threads[i], NULL, count_many, m), 0);
     for (size_t i = 0; i < THREADS; i++)
-        thrd_join(threads[i], NULL);
+        pthread_join(threads[i], NULL);
     struct metrics_counts c = counts_of(m);
     assert_int_equal(metrics_recipients_sum(&c, METRICS_VERDICT_REJECT), THREADS * TIMES);
     metrics_free(&m);
