@@ -26,8 +26,16 @@ struct tls_contexts {
     SSL_CTX **v;
 };
 
+/* The last session with a host, to be resumed. */
+struct host_session {
+    struct host_session *next;
+    SSL_SESSION *session; /* NULL: none, or in use */
+    char host[];
+};
+
 struct tls_client {
     SSL_CTX *context;
+    struct host_session **sessions; /* the first of a list */
     enum settings_downstream_tls tls;
     const char *server_name; /* the downstream's settings outlive us */
     bool has_fingerprint;
@@ -266,10 +274,65 @@ parse_fingerprint(const char *text, unsigned char out[32])
     return n == 64;
 }
 
+/* TLS 1.3 brings sessions behind the handshake. */
+static int
+on_session(SSL *ssl, SSL_SESSION *session)
+{
+    struct host_session *m = SSL_get_app_data(ssl);
+
+    if (m == NULL)
+        return 0;
+    SSL_SESSION_free(m->session);
+    m->session = session;
+    return 1;
+}
+
+/* Sessions are of one context, so of one set of rules for the peer, and of one host: whoever has
+ * one was verified as this one must be.  Those of TLS 1.3 are used once (RFC 8446 C.4). */
+static void
+resume(SSL *ssl, struct host_session **all, const char *host)
+{
+    struct host_session *m = *all;
+
+    while (m != NULL && strcmp(m->host, host) != 0)
+        m = m->next;
+    if (m == NULL) {
+        size_t n = strlen(host) + 1;
+        if ((m = calloc(1, sizeof(*m) + n)) == NULL)
+            return;
+        memcpy(m->host, host, n);
+        m->next = *all;
+        *all = m;
+    }
+    SSL_set_app_data(ssl, m);
+    if (m->session == NULL)
+        return;
+    (void)SSL_set_session(ssl, m->session);
+    if (SSL_SESSION_get_protocol_version(m->session) == TLS1_3_VERSION) {
+        SSL_SESSION_free(m->session);
+        m->session = NULL;
+    }
+}
+
+static void
+forget_sessions(struct tls_client *t)
+{
+    if (t->sessions == NULL)
+        return;
+    for (struct host_session *m = *t->sessions, *next; m != NULL; m = next) {
+        next = m->next;
+        SSL_SESSION_free(m->session);
+        free(m);
+    }
+    free(t->sessions);
+}
+
 static int
 client_setup(struct tls_client *t, const struct settings_downstream *ds, struct err *e)
 {
     set_common(t->context);
+    SSL_CTX_set_session_cache_mode(t->context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(t->context, on_session);
     if (ds->fingerprint != NULL) {
         if (!parse_fingerprint(ds->fingerprint, t->fingerprint))
             return err_set(e, ERR_CONFIG, "fingerprint: not the sha256 of a certificate in hex");
@@ -305,8 +368,9 @@ tls_client_new(const struct settings_downstream *ds, struct tls_client **out, st
     t->tls = ds->tls;
     t->server_name = ds->server_name;
     t->context = SSL_CTX_new(TLS_client_method());
-    if (t->context == NULL || client_setup(t, ds, e) != 0) {
-        if (t->context == NULL)
+    t->sessions = calloc(1, sizeof(struct host_session *));
+    if (t->context == NULL || t->sessions == NULL || client_setup(t, ds, e) != 0) {
+        if (t->context == NULL || t->sessions == NULL)
             fail(e, "TLS");
         tls_client_free(&t);
         return -1;
@@ -320,7 +384,11 @@ tls_client_free(struct tls_client **t)
 {
     if (*t == NULL)
         return;
+    /* A connection may outlive us by a moment. */
+    if ((*t)->context != NULL)
+        SSL_CTX_sess_set_new_cb((*t)->context, NULL);
     SSL_CTX_free((*t)->context);
+    forget_sessions(*t);
     free(*t);
     *t = NULL;
 }
@@ -341,6 +409,7 @@ tls_connect(const struct tls_client *t, const char *host)
                SSL_set_tlsext_host_name(ssl, (char *)(uintptr_t)name) != 1) {
         goto failed;
     }
+    resume(ssl, t->sessions, host);
     return ssl;
 failed:
     SSL_free(ssl);
@@ -359,6 +428,12 @@ tls_peer_accepted(const struct tls_client *t, const SSL *ssl)
     bool same = certificate != NULL && X509_digest(certificate, EVP_sha256(), digest, &n) == 1 &&
                 n == sizeof(t->fingerprint) && memcmp(digest, t->fingerprint, n) == 0;
     X509_free(certificate);
+    /* Resumed, it would show us the same certificate again, though it had another by then. */
+    struct host_session *session = SSL_get_app_data(ssl);
+    if (!same && session != NULL) {
+        SSL_SESSION_free(session->session);
+        session->session = NULL;
+    }
     return same;
 }
 

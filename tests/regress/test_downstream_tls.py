@@ -159,3 +159,22 @@ def test_ehlo_is_said_again(pair):
     verbs = [c.verb for c in mx.exchange.delivered[0].connection.commands]
     assert verbs[:3] == ["EHLO", "STARTTLS", "EHLO"]
     assert not any(c.early for c in mx.exchange.connections)
+
+
+@pytest.mark.parametrize("certificate, keys", [
+    ("exchange", {"mode": "verify", "ca_file": True}), ("stranger", {"mode": "verify", "fingerprint": True}),
+    ("stranger", {"mode": "required"})], ids=["verified", "fingerprint", "unverified"])
+def test_a_session_is_resumed(pair, certificates, certificate, keys):
+    """Each message needs a connection of its own; the handshakes after the first are short."""
+    keys = dict(keys)
+    mode = keys.pop("mode")
+    if "ca_file" in keys:
+        keys["ca_file"] = certificates.ca.certificate
+    if "fingerprint" in keys:
+        keys["fingerprint"] = certificates.stranger.fingerprint
+    mx = pair(mode, certificate, connection_messages=1, **keys)
+    for number in range(4):
+        assert mx.client().deliver(CONTENT + b"%d\r\n" % number, "anna@example.test").status == "250 2.6.0"
+    used = [message.connection for message in mx.exchange.delivered]
+    assert all(one.tls for one in used)
+    assert [one.is_resumed for one in used] == [False, True, True, True]

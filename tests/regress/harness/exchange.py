@@ -182,6 +182,7 @@ class Connection:
         self.buffer = b""
         self.commands = []
         self.tls = None  # (version, peer certificate) after a handshake
+        self.is_resumed = False
         self.tls_error = None
         self.early = b""  # what stood behind STARTTLS
         self.mail = None
@@ -316,6 +317,7 @@ class Connection:
             self.tls_error = error
             raise
         self.tls = (self.socket.version(), self.socket.getpeercert(binary_form=True))
+        self.is_resumed = self.socket.session_reused
 
     def on_xclient(self, argument):
         self.step("XCLIENT", argument, f"220 {self.exchange.name} Microsoft ESMTP MAIL Service ready")
