@@ -61,12 +61,12 @@ class Peer(Server):
 class Sink(Peer):
     COUNTERS = ("connections", "messages", "octets", "refused", "bad", "twice")
 
-    def __init__(self, directory, binary, certificate=None):
+    def __init__(self, directory, binary, certificate=None, has_tickets=True):
         self.smtp_port, self.auth_port = free_port(), free_port()
         self.counters_path = os.path.join(directory, "counters")
         argv = [binary, str(self.smtp_port), str(self.auth_port), self.counters_path]
         if certificate:
-            argv += [certificate.certificate, certificate.key]
+            argv += [certificate.certificate, certificate.key] + ([] if has_tickets else ["no-tickets"])
         super().__init__(directory, argv, port=self.smtp_port)
 
     def counters(self):
@@ -254,6 +254,7 @@ downstream = sink
 [downstream sink]
 hosts = 127.0.0.1:{sink}
 tls = {out}
+{downstream}
 
 [directory]
 {recipients}
@@ -271,11 +272,11 @@ tarpit = 0s
 """
 
     def __init__(self, directory, binary, sink, certificates, recipients, out="off", server="", harvest="",
-                 more=""):
+                 downstream="", more=""):
         port = free_port()
         conf = write(directory, "postern.ini", self.CONF.format(
             directory=directory, port=port, sink=sink.smtp_port, tls=certificates.mx, recipients=recipients,
-            out=out, server=server, harvest=harvest, more=more))
+            out=out, server=server, harvest=harvest, downstream=downstream, more=more))
         super().__init__(directory, [binary, "-c", conf], port=port)
 
 

@@ -45,11 +45,12 @@ class Scale:
         return {key: statistics.median(one[key] for one in found) for key in found[0]}
 
     @contextlib.contextmanager
-    def postern(self, recipients=None, **options):
+    def postern(self, sink=None, **options):
         """A Postern of its own, started and warm."""
         bench = self.bench
-        one = peers.Postern(bench.place("scale"), bench.postern, bench.sink, bench.certificates,
-                            recipients or bench.file, **options)
+        bench.sinks["scale"] = sink or bench.sink
+        one = peers.Postern(bench.place("scale"), bench.postern, bench.sinks["scale"], bench.certificates,
+                            bench.file, **options)
         bench.running["scale"] = one
         try:
             bench.wait_until_up("scale")
@@ -210,6 +211,17 @@ class Scale:
                 found.append(self.cpu(one, 3000 // self.part, {"connections": 40, "starttls": 1}))
         yield ("STARTTLS in, two workers (CPU-s per 1000 messages)", rounded(found[1]), f"one: {rounded(found[0])}")
 
+    def outbound(self):
+        """Each message over a connection of its own to the downstream."""
+        bench, found = self.bench, []
+        full = bench.keep(peers.Sink(bench.place("sink"), bench.sink_binary, bench.certificates.exchange,
+                                     has_tickets=False))
+        for sink in (bench.sink_tls, full):
+            with self.postern(sink, out="required", downstream="connection_messages = 1") as one:
+                found.append(self.cpu(one, 3000 // self.part, {"connections": 20}))
+        yield ("STARTTLS out, a connection each, sessions resumed (CPU-s per 1000 messages)", rounded(found[0]),
+               f"none resumed: {rounded(found[1])}")
+
     @contextlib.contextmanager
     def held(self, one, count):
         argv = self.bench.load_argv(one, {"connections": count, "hold": 1})
@@ -236,7 +248,8 @@ class Scale:
     def measure(self, wanted):
         """Print each row as it is there."""
         parts = [("live", self.live), ("stored", self.stored), ("hung", self.hung), ("tables", self.tables),
-                 ("redis", self.redis), ("workers", self.workers), ("held connections", self.many)]
+                 ("redis", self.redis), ("workers", self.workers), ("outbound", self.outbound),
+                 ("held connections", self.many)]
         for name, part in parts:
             if wanted(name):
                 for row in part():

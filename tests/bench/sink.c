@@ -1,5 +1,5 @@
-/* sink SMTP-PORT AUTH-PORT COUNTERS [CERTIFICATE KEY]: the mail server behind what is measured, on
- * 127.0.0.1.
+/* sink SMTP-PORT AUTH-PORT COUNTERS [CERTIFICATE KEY [no-tickets]]: the mail server behind what is
+ * measured, on 127.0.0.1.
  *
  * Takes every message whose content is what the load generator made of it, octet for octet, and
  * says 554 to any other.  Refuses recipients whose name begins with "nobody", for those in front
@@ -371,8 +371,8 @@ main(int argc, char **argv)
 {
     struct epoll_event events[256];
 
-    if (argc != 4 && argc != 6) {
-        fputs("usage: sink SMTP-PORT AUTH-PORT COUNTERS [CERTIFICATE KEY]\n", stderr);
+    if (argc != 4 && argc != 6 && argc != 7) {
+        fputs("usage: sink SMTP-PORT AUTH-PORT COUNTERS [CERTIFICATE KEY [no-tickets]]\n", stderr);
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
@@ -381,11 +381,16 @@ main(int argc, char **argv)
     seen = calloc(MAX_IDS / 8, 1);
     if (seen == NULL)
         die("out of memory");
-    if (argc == 6) {
+    if (argc >= 6) {
         tls = SSL_CTX_new(TLS_server_method());
         if (tls == NULL || SSL_CTX_use_certificate_chain_file(tls, argv[4]) != 1 ||
             SSL_CTX_use_PrivateKey_file(tls, argv[5], SSL_FILETYPE_PEM) != 1)
             die(argv[4]);
+        if (argc == 7) {
+            SSL_CTX_set_options(tls, SSL_OP_NO_TICKET);
+            SSL_CTX_set_num_tickets(tls, 0);
+            SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_OFF);
+        }
     }
     smtp_port = (int)strtol(argv[1], NULL, 10);
     listen_on(smtp_port, INPUT_COMMAND);
