@@ -365,6 +365,7 @@ limits_of(const struct sync_look *k, struct span name, struct span value)
 struct part {
     char name[64];
     unsigned next; /* 0: there are no more */
+    bool is_split; /* two attributes do, and only one is followed */
     const struct snapshot_id *id;
     uint32_t limits;
 };
@@ -382,6 +383,7 @@ take_attribute(struct sync_look *k, const char *description, struct berval *cons
         take_value(k, part->id, a.name, value);
     }
     if (a.is_ranged && is_address_attribute(k->plan, a.name)) {
+        part->is_split = part->is_split || part->next > 0;
         part->next = a.is_last ? 0 : a.next;
         span_copy(part->name, sizeof part->name, a.name);
     }
@@ -428,6 +430,9 @@ take_rest(struct sync_look *k, LDAPMessage *entry, struct part *part)
         if (rc == 0 && part->next > 0 && part->next <= from)
             rc = err_set(&k->e, ERR_LDAP, "search: the server repeats the values of %s", dn);
     }
+    if (rc == 0 && (part->next > 0 || part->is_split))
+        rc = err_set(&k->e, ERR_LDAP, "search: not all values of %s can be had",
+                     dn ? dn : "an entry");
     ldap_memfree(dn);
     return rc;
 }

@@ -394,6 +394,8 @@ BAD_LOOKS = {
     "an entry with half a name": [known(1, "anna"), person("ben", objectGUID=[b"short"])],
     "a cut": [known(1, "anna"), Cut()],
     "garbage": [known(1, "anna"), Raw(b"\x30\x84\x7f\xff\xff\xff"), Cut()],
+    "two in parts": [entry(dn("anna"), {"objectGUID": [b"1" * 16], "proxyAddresses;range=0-1": ["smtp:x@example.test"],
+                                        "mail;range=0-1": ["y@example.test"]})],
     "the same again": [known(1, "anna", **{"proxyAddresses": [], "proxyAddresses;range=0-1": ["smtp:x@example.test"]})],
 }
 
@@ -404,7 +406,7 @@ def test_a_look_that_is_not_whole_is_not_taken(server, keep, how):
     now = [known(1, "anna"), known(2, "ben")]
     lying = server(lambda search: [entry(dn("anna"), {"proxyAddresses;range=0-1": ["smtp:x@example.test"]})]
                    if search.scope == 0 else look(*now)(search), root=CONTROLLER)
-    one = keep(lying, snapshot_confirm="no", snapshot_max_loss=100)
+    one = keep(lying, snapshot_confirm="no", snapshot_max_loss=100, attributes="proxyAddresses, mail")
     one.wait_log("directory", look="full", entries=2)
     now[:] = BAD_LOOKS[how]
     answer = one.control("directory", "sync")
