@@ -97,6 +97,17 @@ def test_no_search_succeeds(server, ask, code):
     assert one.get("/readyz")[0] == 200
 
 
+def test_every_search_is_cut_short(server, ask):
+    """It is not ready until somebody was found all the same."""
+    one = ask(server([person("anna"), done(4, "words of mine")], probed=[done(4, "words of mine")]))
+    assert "words of mine" in one.wait_log("directory", state="degraded")["error"]
+    assert one.get("/readyz")[0] == 503
+    assert one.verdict("nobody@example.test") == LATER
+    assert one.get("/readyz")[0] == 503
+    assert one.verdict() == TAKEN
+    poll(lambda: one.get("/readyz")[0] == 200, "ready")
+
+
 @pytest.mark.parametrize("kind, expected", [("ad", UNKNOWN), ("ldap", LATER)])
 def test_references(server, ask, kind, expected):
     """Active Directory's are to other partitions; of others a part was not looked at."""
