@@ -37,9 +37,12 @@ smtp_command_parse(struct span line)
         n++;
     command.text = span_of(line.p, n);
     command.argument = span_trim(span_of(line.p + n, line.n - n));
-    for (unsigned verb = SMTP_VERB_UNKNOWN + 1; verb < SMTP_VERB_COUNT; verb++)
-        if (span_is_nocase(command.text, verbs[verb].text))
-            command.verb = (enum smtp_verb)verb;
+    for (unsigned verb = SMTP_VERB_UNKNOWN + 1; verb < SMTP_VERB_COUNT; verb++) {
+        if (!span_is_nocase(command.text, verbs[verb].text))
+            continue;
+        command.verb = (enum smtp_verb)verb;
+        break;
+    }
     return command;
 }
 
