@@ -58,6 +58,7 @@ struct server_shared {
     unsigned done;
     bool is_open; /* connections are taken */
     unsigned ticks;
+    bool is_unsaved;          /* policy's state could not be written at the last attempt */
     unsigned shaken, trimmed; /* server.shaken at the last tick, and when the heap was trimmed */
     struct health *health;
     struct control *control;
@@ -297,22 +298,34 @@ trim_heap(struct server *srv)
 #endif
 }
 
+/* Of the ledger it is said when it can no longer be written, and when it can again. */
+static void
+save(struct server *srv, const struct settings *st)
+{
+    struct server_shared *sh = srv->shared;
+    struct err e = {.kind = ERR_NONE};
+    bool is_saved = policy_save(srv->policy, st, clock_ms(), clock_wall_s(), &e) == 0;
+
+    if (is_saved && sh->is_unsaved)
+        log_event(LOG_LEVEL_NOTICE, "ledger", "state", "up", NULL);
+    else if (!is_saved && !sh->is_unsaved)
+        log_event(LOG_LEVEL_WARNING, "ledger", "state", "degraded", "error", e.text, NULL);
+    sh->is_unsaved = !is_saved;
+    if (st->server.state_dir != NULL && host_memory_save(srv->hosts, st->server.state_dir, &e) != 0)
+        log_event(LOG_LEVEL_WARNING, "downstream", "state", "degraded", "error", e.text, NULL);
+}
+
 static void
 on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct server *srv = arg;
     struct settings *st = server_settings(srv);
-    struct err e = {.kind = ERR_NONE};
 
     (void)fd;
     (void)what;
     policy_tick(srv->policy, st, clock_ms(), clock_wall_s());
-    if (++srv->shared->ticks % SAVE_EVERY_S == 0 &&
-        policy_save(srv->policy, st, clock_ms(), clock_wall_s(), &e) != 0)
-        log_event(LOG_LEVEL_WARNING, "ledger", "state", "degraded", "error", e.text, NULL);
-    if (srv->shared->ticks % SAVE_EVERY_S == 0 && st->server.state_dir != NULL &&
-        host_memory_save(srv->hosts, st->server.state_dir, &e) != 0)
-        log_event(LOG_LEVEL_WARNING, "downstream", "state", "degraded", "error", e.text, NULL);
+    if (++srv->shared->ticks % SAVE_EVERY_S == 0)
+        save(srv, st);
     trim_heap(srv);
     settings_unref(st);
 }
