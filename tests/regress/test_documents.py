@@ -184,3 +184,10 @@ def test_build_depends():
     debian = {item.split("(")[0].strip() for item in named.split(",")} - {"debhelper-compat"}
     ours = {line for line in page("tests/packages/build").splitlines() if line and line[0] != "#"}
     assert debian == ours - {"gcc", "libc6-dev"}  # build-essential
+
+
+def test_service_is_shut_in():
+    """The unit's exposure, as systemd counts it: from 0, nothing, to 10."""
+    argv = ["systemd-analyze", "security", "--offline=true", "--threshold=19", os.path.join(SOURCE, "docs/postern.service")]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-400:] + done.stderr
