@@ -100,23 +100,31 @@ class Scale:
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         return count / seconds, cpu / count * 1e6
 
+    def slapd_cpu(self):
+        return sum(peers.process_tree(self.bench.slapd.process.pid).values())
+
     def live(self):
-        count = 40000 // self.part
+        count, slapd, alone = 40000 // self.part, [], None
         for at_once in (1, 100):
             n = count if at_once > 1 else count // 4
             ours, theirs = [], []
             for _ in range(self.turns):
+                before = self.slapd_cpu()
                 ours.append(self.micro("live", self.conf(peers.postern_ldap(self.bench.slapd)), n, at_once))
+                slapd.append((self.slapd_cpu() - before) / n * 1e6)
                 theirs.append(self.postmap(n, min(at_once, 10)))
             if any(one["absent"] != n for one in ours):
                 raise AssertionError(f"not all are absent: {ours}")
             our, their = ({key: statistics.median(one[key] for one in ours) for key in ours[0]},
                           [statistics.median(column) for column in zip(*theirs)])
             beside = f"{min(at_once, 10)} × postmap" if at_once > 1 else "postmap"
+            one = f"; one: {rounded(alone)}" if alone else ""
             name = f"look-ups live, {at_once} at a time"
             yield (f"{name} (a second)", f"{rounded(our['per_s'])}; p50 {rounded(our['p50_us'])} µs, "
-                   f"p99 {rounded(our['p99_us'])} µs", f"{beside}: {rounded(their[0])}")
+                   f"p99 {rounded(our['p99_us'])} µs", f"{beside}: {rounded(their[0])}{one}")
+            alone = their[0]
             yield (f"{name} (µs of CPU, without slapd's)", rounded(our["cpu_us"]), f"{beside}: {rounded(their[1])}")
+        yield "slapd's own (µs of CPU a search)", rounded(statistics.median(slapd)), ""
 
     def digest(self):
         done = subprocess.run([program("openssl"), "speed", "-seconds", "1", "-bytes", "65536", "-evp", "sha256"],
