@@ -15,6 +15,11 @@
 /* One message of a server's, an entry at most; libldap alone would make room for 4 GiB. */
 #define MESSAGE_MAX ((ber_len_t)32 << 20)
 
+/* What GnuTLS, asked by libldap, has to say of a certificate that was not verified. */
+#define NO_WORDS "(unknown error code)"
+#define UNVERIFIED                                                                                 \
+    "is its certificate vouched for by ca_file, not expired, and for the name in uri?"
+
 int
 dir_link_error(LDAP *ld, int code, struct err *e, const char *action)
 {
@@ -22,7 +27,8 @@ dir_link_error(LDAP *ld, int code, struct err *e, const char *action)
 
     ldap_get_option(ld, LDAP_OPT_DIAGNOSTIC_MESSAGE, &words);
     if (words && words[0])
-        err_set(e, ERR_LDAP, "%s: %s (%s)", action, ldap_err2string(code), words);
+        err_set(e, ERR_LDAP, "%s: %s (%s)", action, ldap_err2string(code),
+                strcmp(words, NO_WORDS) == 0 ? UNVERIFIED : words);
     else
         err_set(e, ERR_LDAP, "%s: %s", action, ldap_err2string(code));
     ldap_memfree(words);
