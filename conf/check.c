@@ -211,7 +211,8 @@ find_directory(const struct settings *st, const char *name, size_t *index)
 static void
 link_directories(struct faults *f, const struct settings *st, struct settings_domain *d)
 {
-    size_t n = d->directory.n > 0 ? d->directory.n : 1;
+    size_t unnamed, n = d->directory.n > 0 ? d->directory.n : 1;
+    bool is_one_unnamed = find_directory(st, "", &unnamed);
 
     d->directory_index = calloc(n, sizeof(*d->directory_index));
     if (d->directory_index == NULL) {
@@ -223,7 +224,8 @@ link_directories(struct faults *f, const struct settings *st, struct settings_do
         if (find_directory(st, name, &d->directory_index[i]))
             d->n_directory_index++;
         else if (d->directory.n > 0)
-            FAULT(f, d, directory, "there is no [directory %s]", name);
+            FAULT(f, d, directory, "there is no [directory %s]%s", name,
+                  is_one_unnamed ? "; the one without a name needs one to be in a list" : "");
         else
             FAULT(f, d, recipients, "directory, but there is no [directory]");
     }

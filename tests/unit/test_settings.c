@@ -291,6 +291,9 @@ test_faults(void **state)
          "f:10: recipients: directory, but there is no [directory]\n"},
         {"[domain b.example]\ndownstream = x\ndirectory = d\n",
          "f:12: directory: there is no [directory d]\n"},
+        {"[domain b.example]\ndownstream = x\ndirectory = default\n[directory]\nfile = /dev/null\n",
+         "f:12: directory: there is no [directory default]; the one without a name needs one to be "
+         "in a list\n"},
         {"[downstream y]\n", "f:10: hosts: [downstream y] has none\n"},
         {"[downstream y]\nhosts = a weight=0, b weight=0\n",
          "f:11: hosts: all of them are spares\n"},
