@@ -356,6 +356,15 @@ is_sender_refused(struct lookup *k)
     return true;
 }
 
+/* The route's being down says nothing of the recipient, of whom somebody wants to know all the
+ * same. */
+static bool
+has_only_no_route(const struct lookup *k)
+{
+    return k->domain && !k->in.is_route_up &&
+           k->domain->recipients == SETTINGS_RECIPIENTS_DIRECTORY;
+}
+
 static struct lookup *
 lookup_new(struct lookups *l, struct control_call *call)
 {
@@ -394,9 +403,13 @@ lookups_start(struct lookups *l, struct control_call *call, const char *address,
     put(k->answer, "sender", json_text_str(k->sender));
     if (!k->in.is_bad_syntax)
         look_around(k, &path, at);
-    if (is_sender_refused(k) || judge(k))
+    if (is_sender_refused(k))
         finish(k);
-    else
+    else if (!judge(k))
         ask(k);
+    else if (has_only_no_route(k))
+        ask_live(k);
+    else
+        finish(k);
     set_deadline(l);
 }

@@ -190,6 +190,18 @@ def test_lookup_shows_the_way(mx):
     assert ctl_json(mx, "lookup", "anna@example.test", "no sender")["ok"] is False
 
 
+def test_lookup_asks_the_directory_even_without_a_downstream(mx):
+    mx.exchange.stop_listening()
+    mx.exchange.drop_all()
+    assert mx.client().attempt(CONTENT, "anna@example.test").status == "451 4.4.1"
+    mx.wait_log("downstream", state="down")
+    for name, result in ("anna", "found"), ("nobody", "absent"):
+        answer = ctl_json(mx, "lookup", f"{name}@example.test")
+        assert (answer["verdict"], answer["reason"]) == ("defer", "route")
+        assert answer["reply"].startswith("451 4.4.1 ")
+        assert answer["live"]["result"] == result
+
+
 def test_lookup_where_the_downstream_is_asked(exchange, postern):
     mx = postern(exchange(), settings={"domain example.test": {"recipients": "downstream"}})
     answer = ctl_json(mx, "lookup", "anna@example.test")
