@@ -3,6 +3,8 @@
 #   make run    see Postern work, in front of a Postfix that stands in for Exchange
 #   make test   build it, and run every test
 #   make asan   the same with address and undefined behaviour sanitizers
+#   make tsan   with the thread sanitizer, the tests in which threads meet
+#   make valgrind  some of the tests under valgrind, which sees uninitialized memory
 #   make lint   read the source: format, clang-tidy, cppcheck, shellcheck, rules of its own
 #   make bench  measure it beside Postfix, nginx and HAProxy (ten minutes of a quiet machine)
 #   make month  a month of a company's mail on its harvest rules and on those of others
@@ -19,7 +21,7 @@ MINUTES ?= 60
 PACKAGES = tests/packages/install
 
 .DEFAULT_GOAL = test
-.PHONY: run test asan lint bench month fuzz soak deb deb-test image image-test clean
+.PHONY: run test asan tsan valgrind lint bench month fuzz soak deb deb-test image image-test clean
 
 run:
 	$(PACKAGES) build test run
@@ -38,6 +40,25 @@ asan:
 	cmake --preset asan
 	cmake --build --preset asan -j $(JOBS)
 	ctest --preset asan -j $(JOBS)
+
+# Several workers, the log's and the spool's writers, the directory's threads, the tables that all share.
+TSAN_UNIT = unit/test_(log|mailbox|metrics|ledger|memo|mark|delivered|dir_client|dir_cache|snapshot|policy)
+TSAN_REGRESS = regress/test_(end_to_end|pool|harvest|tls_strength|drain|reload)$$
+tsan:
+	$(PACKAGES) build test run
+	cmake --preset tsan
+	cmake --build --preset tsan -j $(JOBS)
+	ctest --preset tsan -j $(JOBS) -R '$(TSAN_UNIT)|$(TSAN_REGRESS)'
+
+# Each start takes seconds there, so: every way in and out once (STARTTLS, LDAP, Postfix, files, reload, drain).
+VALGRIND = test_pipelining.py test_spool.py test_reload.py test_drain.py test_end_to_end.py
+valgrind:
+	$(PACKAGES) build test run valgrind
+	cmake --preset release
+	cmake --build --preset release -j $(JOBS)
+	cd tests/regress && UNDER_VALGRIND=$(CURDIR)/build/release/postern POSTERN=$(CURDIR)/tests/regress/valgrind \
+	    POSTERNCTL=$(CURDIR)/build/release/posternctl SOURCE_DIR=$(CURDIR) PYTHONDONTWRITEBYTECODE=1 \
+	    /usr/bin/python3 -m pytest -q --tb=short $(VALGRIND)
 
 lint:
 	$(PACKAGES) build lint
