@@ -53,6 +53,8 @@ set_up(struct ledger_redis *r, enum ledger_redis_phase phase, const char *why)
     bool is_up = phase == LEDGER_REDIS_READY;
 
     r->phase = phase;
+    if (why != NULL)
+        span_copy(r->why, sizeof r->why, span_str(why));
     deliveries_set_asked(r->p->deliveries, is_up);
     if (phase == LEDGER_REDIS_JOINING || (r->is_told && is_up == atomic_load(&r->is_up)))
         return;
@@ -301,4 +303,10 @@ bool
 ledger_redis_is_up(const struct ledger_redis *r)
 {
     return r == NULL || atomic_load(&r->is_up);
+}
+
+const char *
+ledger_redis_error(const struct ledger_redis *r)
+{
+    return ledger_redis_is_up(r) ? "" : r->why;
 }

@@ -27,5 +27,7 @@ void ledger_redis_update(struct ledger_redis **r, struct policy *p, struct setti
 void ledger_redis_free(struct ledger_redis **r);
 /* Redis answers; also true for NULL: there is none to answer. */
 bool ledger_redis_is_up(const struct ledger_redis *r);
+/* Why it is not up, "" if it is.  On the thread of its loop. */
+const char *ledger_redis_error(const struct ledger_redis *r);
 
 #endif

@@ -30,7 +30,8 @@ struct ledger_redis {
     char *names[REDIS_SCRIPT_FLEET_KEYS];
     enum ledger_redis_phase phase;
     _Atomic bool is_up;
-    bool is_told; /* the log has a state */
+    bool is_told;  /* the log has a state */
+    char why[128]; /* it is not up, as was said last */
     uint32_t self;
     char epoch[REDIS_ROW_EPOCH_HEX]; /* of the data that are known; "" none */
     int64_t version;                 /* heard of up to here */

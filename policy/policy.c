@@ -251,6 +251,12 @@ policy_ledger_up(const struct policy *p)
     return ledger_redis_is_up(p->redis);
 }
 
+const char *
+policy_ledger_error(const struct policy *p)
+{
+    return ledger_redis_error(p->redis);
+}
+
 struct rekeying {
     struct policy *p;
     uint32_t now_s;

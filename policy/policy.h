@@ -67,6 +67,9 @@ void policy_attach(struct policy *p, struct settings *st, struct event_base *bas
 /* The ledger is shared as ST of the last policy_attach or policy_reload asks, or kept for this
  * Postern alone as it asks. */
 bool policy_ledger_up(const struct policy *p);
+/* Why it is not, "" if it is or nobody knows.  On the thread of policy_attach, until the next turn.
+ */
+const char *policy_ledger_error(const struct policy *p);
 /* Saves.  No other thread may use P any more.  Clears *P; NULL is fine. */
 void policy_free(struct policy **p, const struct settings *st, int64_t now_ms, int64_t wall_s);
 

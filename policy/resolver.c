@@ -401,10 +401,10 @@ resolver_free(struct resolver **r)
 }
 
 const char *
-resolver_zone(const struct resolver *r, size_t i, bool *is_up)
+resolver_zone(const struct resolver *r, size_t i, const char **fault)
 {
     if (i >= r->n_zones)
         return NULL;
-    *is_up = r->zones[i].state == ZONE_UP;
+    *fault = r->zones[i].fault;
     return r->zones[i].spec.name;
 }

@@ -32,8 +32,10 @@ struct resolver *resolver_new(struct event_base *base, const struct settings *st
 int resolver_reload(struct resolver *r, const struct settings *st, struct err *e);
 /* After every client is gone.  Clears *R; NULL is fine. */
 void resolver_free(struct resolver **r);
-/* The I-th zone of [dnsbl] and whether it is in use; NULL behind the last. */
-const char *resolver_zone(const struct resolver *r, size_t i, bool *is_up);
+/* The I-th zone of [dnsbl] and why it is not asked (FAULT: NULL if it is, or was not tested so
+ * far); NULL behind the last.  On the thread of the resolver's loop; the name is good until a
+ * reload. */
+const char *resolver_zone(const struct resolver *r, size_t i, const char **fault);
 
 /* A value. */
 struct resolver_answer {

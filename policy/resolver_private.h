@@ -59,6 +59,7 @@ struct zone {
     struct resolver *resolver;
     struct dnsbl_zone spec;
     enum zone_state state;
+    const char *fault; /* of the last test; NULL: none */
     int64_t tested_ms;
     unsigned open; /* tests under way */
     struct zone_test tests[DNSBL_POINTS];

@@ -77,13 +77,13 @@ static void
 end_test(struct zone *z)
 {
     struct resolver *r = z->resolver;
-    const char *fault = dnsbl_points_fault(z->findings);
     enum zone_state before = z->state;
 
     z->tested_ms = clock_ms();
-    z->state = fault != NULL ? ZONE_DOWN : ZONE_UP;
+    z->fault = dnsbl_points_fault(z->findings);
+    z->state = z->fault != NULL ? ZONE_DOWN : ZONE_UP;
     if (z->state == ZONE_DOWN && before != ZONE_DOWN)
-        log_zone(LOG_LEVEL_WARNING, "down", z->spec.name, fault);
+        log_zone(LOG_LEVEL_WARNING, "down", z->spec.name, z->fault);
     else if (z->state == ZONE_UP && before == ZONE_DOWN)
         log_zone(LOG_LEVEL_NOTICE, "up", z->spec.name, NULL);
     if (before == ZONE_UNTESTED) {

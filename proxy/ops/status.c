@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "policy/resolver.h"
 #include "proxy/server.h"
 
 /* Where hosts_each puts what it tells. */
@@ -67,6 +68,24 @@ take_directories(struct server *srv, struct status *s)
     return 0;
 }
 
+static int
+take_zones(struct server *srv, struct status *s)
+{
+    const char *name, *fault;
+    for (size_t i = 0; (name = resolver_zone(srv->resolver, i, &fault)) != NULL; i++) {
+        if (fault == NULL)
+            continue;
+        struct status_zone *zones = realloc(s->zones, (s->n_zones + 1) * sizeof *zones);
+        if (zones == NULL)
+            return -1;
+        s->zones = zones;
+        zones[s->n_zones].fault = fault;
+        span_copy(zones[s->n_zones].name, sizeof zones->name, span_str(name));
+        s->n_zones++;
+    }
+    return 0;
+}
+
 int
 status_take(struct server *srv, struct status *s)
 {
@@ -85,9 +104,10 @@ status_take(struct server *srv, struct status *s)
     s->is_monitor = st->server.monitor;
     s->is_ledger_shared = st->harvest.ledger == SETTINGS_LEDGER_REDIS;
     s->is_ledger_up = policy_ledger_up(srv->policy);
+    span_copy(s->ledger_error, sizeof s->ledger_error, span_str(policy_ledger_error(srv->policy)));
     int rc = 0;
     if (take_policy(srv, st, s, now_ms) == -1 || take_hosts(srv, s) == -1 ||
-        take_directories(srv, s) == -1) {
+        take_directories(srv, s) == -1 || take_zones(srv, s) == -1) {
         status_clear(s);
         rc = -1;
     }
@@ -101,5 +121,6 @@ status_clear(struct status *s)
     free(s->blocks);
     free(s->hosts);
     free(s->directories);
+    free(s->zones);
     *s = (struct status){0};
 }

@@ -17,6 +17,11 @@ struct server;
 
 #define STATUS_SUSPECTS 20
 
+struct status_zone {
+    char name[256];
+    const char *fault; /* for ever */
+};
+
 struct status {
     char hostname[256];
     int64_t now_wall_s;
@@ -44,6 +49,11 @@ struct status {
 
     bool is_ledger_shared; /* ledger = redis */
     bool is_ledger_up;
+    char ledger_error[128];
+
+    struct status_zone *zones; /* of [dnsbl], that are not asked */
+    size_t n_zones;
+
     uint64_t log_dropped;
 };
 
@@ -56,8 +66,8 @@ bool status_is_ready(const struct status *s);
 
 /* What is not as it should be.  The texts are S's. */
 struct status_problem {
-    const char *part;   /* "downstream", "directory", "ledger", "server" */
-    const char *name;   /* the section's; "default" where it has none; "" if it is of no section */
+    const char *part;   /* "downstream", "directory", "ledger", "dnsbl", "server" */
+    const char *name;   /* the section's, "default" where it has none; the zone's; or "" */
     const char *server; /* which of its hosts; "" if it is no host's fault */
     const char *state;  /* "down", "untried", "degraded" */
     const char *error;  /* "" if it is not known */

@@ -58,7 +58,12 @@ status_problems(const struct status *s, struct status_problem *out, size_t max)
     if (!s->is_directory_ready && n < max)
         out[n++] = (struct status_problem){"directory", "", "", "down", "it cannot answer"};
     if (s->is_ledger_shared && !s->is_ledger_up && n < max)
-        out[n++] = (struct status_problem){"ledger", "", "", "degraded", "Redis does not answer"};
+        out[n++] = (struct status_problem){"ledger", "", "", "degraded",
+                                           s->ledger_error[0] != '\0' ? s->ledger_error
+                                                                      : "Redis does not answer"};
+    for (size_t i = 0; i < s->n_zones && n < max; i++)
+        out[n++] =
+            (struct status_problem){"dnsbl", s->zones[i].name, "", "down", s->zones[i].fault};
     if (s->is_draining && n < max)
         out[n++] = (struct status_problem){"server", "", "", "degraded", "it is shutting down"};
     return n;

@@ -81,7 +81,9 @@ def test_any_sender_zone_takes_only_the_answers_named(mx):
 
 def test_a_zone_that_lists_everybody_is_off(mx):
     one = mx(dnsbl={"any_sender": "everybody.dns.test, bl.dns.test"})
-    one.wait_log("dnsbl", state="down", host="everybody.dns.test")
+    fault = one.wait_log("dnsbl", state="down", host="everybody.dns.test")["error"]
+    problems = [(p["name"], p["state"], p["error"]) for p in one.control("status")["problems"] if p["part"] == "dnsbl"]
+    assert problems == [("everybody.dns.test", "down", fault)]
     assert rcpt(one, "192.0.2.4", "a@example.org") == ACCEPTED
     assert rcpt(one, "192.0.2.1", "a@example.org") == DENIED
 

@@ -337,7 +337,9 @@ def test_wrong_password(redis, member, directory, password):
         keys["redis_password_file"] = write(directory, "password", password + "\n")
         os.chmod(keys["redis_password_file"], 0o600)
     one = member(server, wait="down", **keys)
-    assert one.wait_log("ledger", state="down")["error"].startswith("WRONGPASS" if password else "NOAUTH")
+    error = one.wait_log("ledger", state="down")["error"]
+    assert error.startswith("WRONGPASS" if password else "NOAUTH")
+    assert [p["error"] for p in one.control("status")["problems"] if p["part"] == "ledger"] == [error]
     harvest(one, 1, 2)
 
 

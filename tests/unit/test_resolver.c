@@ -396,7 +396,7 @@ static void
 test_dnsbl(void **state)
 {
     enum { N = DNSBL_NULL_SENDER, A = DNSBL_ANY_SENDER };
-    bool is_up;
+    const char *fault;
     (void)state;
 
     set_zones("bl.test, everybody.test, nobody.test", "bl.test=127.0.0.[2..4]");
@@ -415,13 +415,13 @@ test_dnsbl(void **state)
     assert_string_equal(dnsbl("192.0.2.4", A), "");
     assert_int_equal(asked, before);
 
-    assert_string_equal(resolver_zone(f.resolver, 0, &is_up), "bl.test");
-    assert_true(is_up);
-    assert_string_equal(resolver_zone(f.resolver, 1, &is_up), "everybody.test");
-    assert_false(is_up);
-    assert_string_equal(resolver_zone(f.resolver, 2, &is_up), "nobody.test");
-    assert_false(is_up);
-    assert_null(resolver_zone(f.resolver, 3, &is_up));
+    assert_string_equal(resolver_zone(f.resolver, 0, &fault), "bl.test");
+    assert_null(fault);
+    assert_string_equal(resolver_zone(f.resolver, 1, &fault), "everybody.test");
+    assert_string_equal(fault, "lists its test point 127.0.0.1, so everybody");
+    assert_string_equal(resolver_zone(f.resolver, 2, &fault), "nobody.test");
+    assert_string_equal(fault, "does not list its test point 127.0.0.2");
+    assert_null(resolver_zone(f.resolver, 3, &fault));
 
     /* Zones that fail their tests list nobody. */
     set_zones("everybody.test, nobody.test", "");

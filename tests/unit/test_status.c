@@ -212,13 +212,21 @@ readiness_names_what_is_down(void **state)
     assert_false(status_is_ready(&f.s));
     f.s.is_ledger_shared = true;
     f.s.is_ledger_up = false;
+    span_copy(f.s.ledger_error, sizeof f.s.ledger_error, span_str("Connection refused"));
+    struct status_zone zone = {.name = "bl.test", .fault = "no answer"};
+    f.s.zones = &zone;
+    f.s.n_zones = 1;
     f.s.is_draining = true;
     struct status_problem p[STATUS_PROBLEMS];
-    assert_int_equal(status_problems(&f.s, p, STATUS_PROBLEMS), 6);
+    assert_int_equal(status_problems(&f.s, p, STATUS_PROBLEMS), 7);
     assert_string_equal(p[3].part, "directory");
     assert_string_equal(p[4].part, "ledger");
-    assert_string_equal(p[5].part, "server");
-    for (size_t max = 0; max < 6; max++)
+    assert_string_equal(p[4].error, "Connection refused");
+    assert_string_equal(p[5].part, "dnsbl");
+    assert_string_equal(p[5].name, "bl.test");
+    assert_string_equal(p[5].error, "no answer");
+    assert_string_equal(p[6].part, "server");
+    for (size_t max = 0; max < 7; max++)
         assert_int_equal(status_problems(&f.s, p, max), max);
 }
 
