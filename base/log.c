@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log_writer.h"
+#include "base/utf8.h"
 
 /* Of one value, as written: a stranger's long HELO must not push out what follows it. */
 #define VALUE_MAX 1024
@@ -31,35 +32,13 @@ log_wants(enum log_level level)
     return level <= log_get_level();
 }
 
-/* The length of the UTF-8 sequence (RFC 3629) at P, if it is one beyond ASCII and no control
- * character; else 0.  What is no text would spoil a collector's JSON, or drive a terminal. */
-static size_t
-utf8_length(const unsigned char *p, size_t n)
-{
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t length = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
-    uint32_t code;
-
-    if (p[0] < 0xc2 || p[0] > 0xf4 || length > n)
-        return 0;
-    code = p[0] & (0x7fu >> length);
-    for (size_t i = 1; i < length; i++) {
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-        code = code << 6 | (p[i] & 0x3f);
-    }
-    if (code < least[length] || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff) ||
-        code < 0xa0)
-        return 0;
-    return length;
-}
-
-/* How many octets at P are written as they are; 0: P[0] is written as \xNN. */
+/* How many octets at P are written as they are; 0: P[0] is written as \xNN.  What is no text would
+ * spoil a collector's JSON, or drive a terminal. */
 static size_t
 plain_length(const unsigned char *p, size_t n)
 {
     if (p[0] >= 0x80)
-        return utf8_length(p, n);
+        return utf8_printable(span_of((const char *)p, n));
     return p[0] >= ' ' && p[0] != 0x7f && p[0] != '"' && p[0] != '\\';
 }
 

@@ -1,5 +1,7 @@
 #include "base/utf8.h"
 
+#include <stdbool.h>
+
 size_t
 utf8_next(struct span in, uint32_t *code)
 {
@@ -28,13 +30,21 @@ utf8_next(struct span in, uint32_t *code)
     return n;
 }
 
+/* Characters that end a line or turn the direction of what stands behind them (UAX #9): a viewer of
+ * a log would show one line as two, or its pairs in another order. */
+static bool
+is_layout(uint32_t code)
+{
+    return (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069);
+}
+
 size_t
 utf8_printable(struct span in)
 {
     uint32_t code;
     size_t n = utf8_next(in, &code);
 
-    return n > 0 && code >= 0x20 && (code < 0x7f || code >= 0xa0) ? n : 0;
+    return n > 0 && code >= 0x20 && (code < 0x7f || code >= 0xa0) && !is_layout(code) ? n : 0;
 }
 
 size_t

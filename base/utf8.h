@@ -12,7 +12,8 @@
  * none that is well-formed: overlong, a surrogate, over U+10FFFF, cut off. */
 size_t utf8_next(struct span in, uint32_t *code);
 
-/* As utf8_next, for text that is shown: 0 also for the control characters of ASCII and C1. */
+/* As utf8_next, for text that is shown: 0 also for the control characters of ASCII and C1, and for
+ * those of Unicode that break lines or turn their direction. */
 size_t utf8_printable(struct span in);
 
 /* How much of S fits into MAX octets without a character cut in two. */

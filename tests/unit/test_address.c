@@ -215,7 +215,8 @@ test_bad_paths(void **state)
         "<postmaster@>",
         "<postmasters>",
         "<\"postmaster\">",
-        /* bad UTF-8: a lone octet, overlong, surrogate, too large, cut off; C1 controls */
+        /* bad UTF-8: a lone octet, overlong, surrogate, too large, cut off; C1 controls, a line
+         * separator, a direction override */
         "<a\x80@b>",
         "<a\xff@b>",
         "<a\xc0\x80@b>",
@@ -229,6 +230,9 @@ test_bad_paths(void **state)
         "<a@b\x80>",
         "<a\xc2\x85@b>",
         "<a@\xc2\x80>",
+        "<\"a\xe2\x80\xa8\"@b>",
+        "<\xe2\x80\xae@b>",
+        "<a@\xe2\x80\xae.example>",
         "<\"\xc3\"@b>",
     };
     struct smtp_path path;
@@ -319,7 +323,7 @@ test_refused_by_idna(void **state)
         "<a@\xef\xbc\xa0.example>",         /* U+FF20 maps to '@' */
         "<a@\xef\xbc\x9e\xc3\xbc.example>", /* U+FF1E maps to '>' */
         "<a@\xcc\x88.example>",             /* a combining mark alone */
-        "<a@\xe2\x80\xae.example>",         /* a direction override */
+        "<a@\xe2\x80\x8d.example>",         /* a joiner alone */
         "<a@\xe3\x80\x82>",                 /* U+3002 maps to '.' */
     };
     char canonical[SMTP_ADDRESS_MAX + 1], text[SMTP_ADDRESS_MAX + 2];

@@ -46,6 +46,10 @@ test_quoting(void **state)
         {"\xc2\x9f", "event=e k=\"\\xc2\\x9f\""},                   /* the last of C1 */
         {"\xc2\x80", "event=e k=\"\\xc2\\x80\""},                   /* the first of C1 */
         {"\xe2\x82\xac", "event=e k=\xe2\x82\xac"},                 /* U+20AC */
+        {"\xe2\x80\xa8", "event=e k=\"\\xe2\\x80\\xa8\""},          /* LINE SEPARATOR */
+        {"\xe2\x80\xae", "event=e k=\"\\xe2\\x80\\xae\""},          /* right-to-left override */
+        {"\xe2\x81\xa6", "event=e k=\"\\xe2\\x81\\xa6\""},          /* left-to-right isolate */
+        {"\xe2\x80\x8d", "event=e k=\xe2\x80\x8d"},                 /* a joiner belongs to words */
         {"\xf0\x9f\x93\xa7", "event=e k=\xf0\x9f\x93\xa7"},         /* U+1F4E7 */
         {"\xf4\x8f\xbf\xbf", "event=e k=\xf4\x8f\xbf\xbf"},         /* U+10FFFF */
         {"\xf4\x90\x80\x80", "event=e k=\"\\xf4\\x90\\x80\\x80\""}, /* beyond */
