@@ -41,6 +41,17 @@ struct delivery_heard {
     size_t n;
 };
 
+/* Is nobody told when it cannot be delivered after all? */
+static bool
+is_silent(const struct message *m)
+{
+    size_t i = 0;
+
+    while (i < m->n_recipients && m->recipients[i].notify == SMTP_NOTIFY_NEVER)
+        i++;
+    return i > 0 && i == m->n_recipients;
+}
+
 void
 message_log(const struct message_log *line, const struct message *m)
 {
@@ -58,6 +69,8 @@ message_log(const struct message_log *line, const struct message *m)
     log_str(&l, "status", line->status);
     log_str(&l, "reply", line->reply);
     log_seconds(&l, "delay", line->delay_ms);
+    if (is_silent(m))
+        log_str(&l, "ndr", "no");
     log_end(&l);
 }
 

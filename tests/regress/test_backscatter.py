@@ -75,6 +75,7 @@ def test_precedence(mx, sender, rule):
     assert (b"Disposition" in message.content) == ("read_receipts" not in given)
     wanted = {"NEVER"} if "ndr" in given else {"FAILURE"} if "delivery_reports" in given else {"SUCCESS", "FAILURE"}
     assert notify(message) == [wanted]
+    assert one.wait_log("message").get("ndr") == ("no" if wanted == {"NEVER"} else None)
 
 
 def test_a_domain_s_own_wildcard_does_not_match_itself(mx):

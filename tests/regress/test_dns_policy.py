@@ -114,3 +114,4 @@ def test_ndrs_go_to_proven_senders_only(mx, address, helo, sender, proven):
     assert client.deliver(CONTENT, "anna@example.test", sender=sender).status == "250 2.6.0"
     recipient = one.exchange.delivered[0].recipients[0]
     assert ("NOTIFY=NEVER" in recipient) is not proven
+    assert one.wait_log("message").get("ndr") == (None if proven else "no")
