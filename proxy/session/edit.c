@@ -118,8 +118,13 @@ edit_message(struct message *m, const struct edit *edit)
     char *out = malloc(TRACE_MAX + REMOTE_HEADER_TEXT + m->header_n);
     if (out == NULL)
         return EDIT_FAILED;
-    size_t n = write_trace(m, edit, out);
-    n += remote_domain_header(&rules, has_dsn, out + n);
+    /* A first line that begins with a blank continues our last field.  The trace bears that, as it
+     * does at any server; the list of what is suppressed would end in a word that nobody knows. */
+    bool is_folded = rest.n > 0 && (rest.p[0] == ' ' || rest.p[0] == '\t');
+    size_t n = is_folded ? remote_domain_header(&rules, has_dsn, out) : 0;
+    n += write_trace(m, edit, out + n);
+    if (!is_folded)
+        n += remote_domain_header(&rules, has_dsn, out + n);
     while (header_next(&rest, &field)) {
         if ((st->server.header_firewall && is_internal_field(&field)) ||
             remote_domain_strips(&rules, field.name))

@@ -226,3 +226,12 @@ def test_header_firewall_off(exchange, postern):
     mx = pair(exchange, postern, "BDAT", settings={"server": {"header_firewall": "no"}})
     assert mx.client().deliver(FIREWALLED, "anna@example.test").code == 250
     assert mx.exchange.delivered[0].without_trace() == FIREWALLED
+
+
+@pytest.mark.parametrize("blank", [b" ", b"\t"])
+def test_a_first_line_with_a_blank_does_not_continue_what_is_suppressed(exchange, postern, blank):
+    mx = pair(exchange, postern, "BDAT", settings={"remote_domain default": {"auto_replies": "no"}})
+    assert mx.client().deliver(blank + b"x\r\n" + LINES["plain"], "anna@example.test").code == 250
+    assert re.fullmatch(rb"X-Auto-Response-Suppress: OOF, AutoReply\r\n"
+                        rb"Received:[^\r\n]*\r\n(?:\t[^\r\n]*\r\n)*" + re.escape(blank + b"x\r\n" + LINES["plain"]),
+                        mx.exchange.delivered[0].content)
