@@ -32,7 +32,11 @@ def clock(directory, monkeypatch):
                      f'FAKETIME_DONT_FAKE_MONOTONIC=1\nLD_PRELOAD={library[0]} exec {built.BINARY} "$@"\n')
     os.chmod(wrapped, 0o700)
     monkeypatch.setattr(built, "BINARY", wrapped)
-    return step
+    before = set(glob.glob("/dev/shm/*faketime*"))
+    yield step
+    # What a killed process leaves behind.
+    for path in set(glob.glob("/dev/shm/*faketime*")) - before:
+        os.unlink(path)
 
 
 def harvest(mx, client):
