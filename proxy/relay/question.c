@@ -31,13 +31,13 @@ question_free(struct relay_question *q)
 
 /* The one exit. */
 static void
-conclude(struct relay_question *q, const struct smtp_reply *reply, bool has_failed)
+conclude(struct relay_question *q, const struct smtp_reply *reply, enum relay_answer about)
 {
     relay_answer_fn *answer = q->answer;
     void *arg = q->arg;
 
     question_free(q);
-    answer(arg, reply, has_failed);
+    answer(arg, reply, about);
 }
 
 static void
@@ -55,12 +55,12 @@ over(void *arg, enum attempt_end why)
 {
     struct relay_question *q = arg;
     struct smtp_reply reply = smtp_reply_make(SMTP_REPLY_NO_ANSWER, NULL);
-    bool has_failed = q->closing.code == 0;
+    bool has_closed = q->closing.code != 0;
 
     (void)why; /* whatever it is, nobody has answered but by a 421 */
-    if (!has_failed)
+    if (has_closed)
         reply = smtp_reply_passed_on(&q->closing);
-    conclude(q, &reply, has_failed);
+    conclude(q, &reply, has_closed ? RELAY_ANSWER_RECIPIENT : RELAY_ANSWER_NONE);
 }
 
 static const struct attempt_events attempt_events = {.ready = ready, .over = over};
@@ -77,10 +77,12 @@ finished(void *owner, const struct downstream_result *result)
         return;
     }
     struct smtp_reply reply = result->reply;
-    if (reply.code / 100 != 2)
+    bool is_ok = reply.code / 100 == 2;
+    bool is_judged = is_ok || result->n_refused > 0;
+    if (!is_ok)
         reply = smtp_reply_passed_on(&reply);
     attempt_give(&q->attempt, downstream_is_closed(q->attempt.d));
-    conclude(q, &reply, false);
+    conclude(q, &reply, is_judged ? RELAY_ANSWER_RECIPIENT : RELAY_ANSWER_SENDER);
 }
 
 static void

@@ -61,8 +61,12 @@ bool relay_is_recipients_fault(const struct smtp_reply *reply);
 /* --- asking --- */
 
 struct relay_question;
-/* FAILED: nobody answered in time; REPLY is then 451 4.4.1. */
-typedef void relay_answer_fn(void *arg, const struct smtp_reply *reply, bool has_failed);
+enum relay_answer {
+    RELAY_ANSWER_NONE,     /* nobody answered in time: the reply is 451 4.4.1 */
+    RELAY_ANSWER_SENDER,   /* MAIL was refused: the recipient was not judged */
+    RELAY_ANSWER_RECIPIENT /* the reply to RCPT */
+};
+typedef void relay_answer_fn(void *arg, const struct smtp_reply *reply, enum relay_answer about);
 
 /* Would the downstream take a message from SENDER to RECIPIENT, now?  MAIL, RCPT, RSET.  The answer
  * comes from the loop, exactly once, unless it is cancelled.  NULL when memory is out. */

@@ -247,14 +247,14 @@ on_directory(void *arg, const struct dir_answer *a)
 
 /* The downstream's answer is the reply. */
 static void
-on_question(void *arg, const struct smtp_reply *reply, bool has_failed)
+on_question(void *arg, const struct smtp_reply *reply, enum relay_answer about)
 {
     struct session *s = arg;
     struct session_candidate *c = s->tx->candidate;
     bool is_ok = reply->code / 100 == 2;
 
     s->question = NULL;
-    (void)has_failed;
+    (void)about;
     c->is_downstream_answer = true;
     c->answer = *reply;
     c->decision.reason = is_ok ? POLICY_REASON_NONE : POLICY_REASON_DOWNSTREAM;
@@ -299,15 +299,17 @@ recall(const struct session *s, const struct session_candidate *c, bool take_sta
 
 /* recipients = downstream: its word stands for the directory's. */
 static void
-on_verified(void *arg, const struct smtp_reply *reply, bool has_failed)
+on_verified(void *arg, const struct smtp_reply *reply, enum relay_answer about)
 {
     struct session *s = arg;
     struct session_candidate *c = s->tx->candidate;
-    bool is_absent = reply->code / 100 == 5 && strncmp(reply->enhanced, "5.1.", 4) == 0;
+    bool is_absent = about == RELAY_ANSWER_RECIPIENT && reply->code / 100 == 5 &&
+                     strncmp(reply->enhanced, "5.1.", 4) == 0;
+    bool has_failed = about == RELAY_ANSWER_NONE;
     struct dir_answer a = {.status = DIR_UNAVAILABLE};
 
     if (!has_failed && reply->code / 100 != 2 && !is_absent) {
-        on_question(s, reply, false); /* any other reply is passed on */
+        on_question(s, reply, about); /* any other reply is passed on */
         return;
     }
     s->question = NULL;

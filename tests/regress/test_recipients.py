@@ -303,3 +303,17 @@ def test_recipients_asked_of_the_downstream(exchange, postern):
     assert downstream.count("RCPT") == count + 2
     downstream.on("RCPT", faults.reply("421 4.3.2 Service not active"))
     assert rcpt(client, "<later@example.test>").status == "451 4.3.2"
+
+
+def test_a_downstream_without_null_senders_says_nothing_of_recipients(exchange, postern):
+    """Exchange's sender filter refuses MAIL FROM:<> by 5.1.0, which is no unknown user."""
+    from harness import exchange as faults
+    downstream = exchange()
+    mx = postern(downstream, settings={"domain example.test": {"recipients": "downstream"}})
+    client = mx.client()
+    client.ok("MAIL FROM:<a@example.org>")
+    downstream.on("MAIL", faults.reply("554 5.1.0 Sender denied"))
+    for _ in range(2):
+        assert rcpt(client, "<known@example.test>").lines == ["5.1.0 Sender denied"]
+    downstream.usual("MAIL")
+    assert rcpt(client, "<known@example.test>").status == "250 2.1.5"
