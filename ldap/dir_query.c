@@ -397,6 +397,16 @@ keep_dn(char **dn, LDAP *ld, LDAPMessage *entry)
 }
 
 static void
+take_other(struct dir_query *q, LDAP *ld, LDAPMessage *entry)
+{
+    char *dn = ldap_get_dn(ld, entry);
+
+    if (dn)
+        take_detail(q, span_str("also the address of"), span_str(dn));
+    ldap_memfree(dn);
+}
+
+static void
 take_found(struct dir_query *q, LDAP *ld, LDAPMessage *entry)
 {
     struct dir_verdict before = q->verdict;
@@ -407,6 +417,8 @@ take_found(struct dir_query *q, LDAP *ld, LDAPMessage *entry)
          * stranger's. */
         if (take_attributes(q, ld, entry)) {
             q->matches++;
+            if (q->detail)
+                take_other(q, ld, entry);
             q->verdict = (struct dir_verdict){.status = DIR_FOUND};
             clear_rules(q);
         } else {

@@ -120,6 +120,8 @@ control_directory_order(struct directories *directories, struct directory_client
         control_defer(call, on_cancel, d);
         return;
     }
-    control_refuse(call, "no directory has mode = snapshot");
+    control_refuse(
+        call,
+        "no directory has mode = snapshot, which this is about; posternctl lookup asks a server");
     errand_free(d);
 }

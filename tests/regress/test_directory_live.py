@@ -140,6 +140,18 @@ def test_an_empty_password_is_none(slapd, ask, directory):
     assert one.verdict("ben@example.test") == "451 4.4.3"
 
 
+def test_an_address_of_two_objects_is_shown_as_both_s(slapd, ask):
+    """Exchange bounces it (5.1.4)."""
+    ldif = "".join(servers.recipient_entry(name, ["dup@example.test"]) for name in ("one", "two"))
+    server = slapd(ldif)
+    mx = ask(server.uri)
+    live = lookup(mx, "dup@example.test")
+    others = [line.partition(": ")[2] for line in live["attributes"] if line.startswith("also the address of: ")]
+    assert sorted([live["dn"], *others]) == sorted(servers.recipient_dn(name) for name in ("one", "two"))
+    refused = mx.control("directory", "duplicates")
+    assert not refused["ok"] and "mode = snapshot" in refused["error"]
+
+
 # What Exchange would accept and bounce
 
 def test_restrictions_live(slapd, ask):
