@@ -124,7 +124,8 @@ init_write(const struct init_answers *a, FILE *out, struct err *e)
     if (!value_is_domain(span_str(a->hostname)))
         return err_set(e, ERR_CONFIG, "--hostname %s: not a host name", a->hostname);
     if (!value_is_domain(span_str(a->domain)))
-        return err_set(e, ERR_CONFIG, "--domain %s: not a domain", a->domain);
+        return err_set(e, ERR_CONFIG, "--domain %s: not a domain; others get a section each, later",
+                       a->domain);
     if (check_hosts(a->exchange, e) != 0 || look_at_servers(a->ad, &servers, e) != 0)
         return -1;
     struct span domain = servers.domain.n > 0 ? servers.domain : span_str(a->domain);

@@ -216,6 +216,8 @@ test_refused(void **state)
         {{"mx.d.example", "d.example", "ex", NULL, "DC=d", false}, "--ad"},
         {{"mx d", "d.example", "ex", "ldaps://dc", "DC=d", false}, "not a host name"},
         {{"mx.d.example", "@d", "ex", "ldaps://dc", "DC=d", false}, "not a domain"},
+        {{"mx.d.example", "d.example,e.example", "ex", "ldaps://dc", "DC=d", false},
+         "others get a section each"},
         {{"mx.d.example", "d.example", "ex:0", "ldaps://dc", "DC=d", false}, "--exchange"},
         {{"mx.d.example", "d.example", "", "ldaps://dc", "DC=d", false}, "--exchange"},
         {{"mx.d.example", "d.example", "ex", "dc1", "DC=d", false}, "--ad"},
