@@ -47,6 +47,13 @@ def test_names_of_settings(directory):
             assert key in keys and (not section or section in sections), (name, section, key)
 
 
+def test_settings_that_need_a_restart():
+    """The guide names all of them, and no other."""
+    keys = re.findall(r"^SETTING\((\w+), (\w+),[^\"\n]*\"[^\"]*\"[^\"\n]*FIXED", page("conf/settings.def"), re.M)
+    sentence = re.search(r"Settings need no restart, but for (.*?)\.", page("docs/operating.md"), re.S)[1]
+    assert sorted(re.findall(r"`([^`]*)`", sentence)) == sorted([key for _, key in keys] + ["[spool] dir"])
+
+
 @pytest.mark.parametrize("name", PAGES + ["docs/examples/alerts.yml"])
 def test_control_commands(name):
     listed = subprocess.run([CONTROL, "--help"], capture_output=True, text=True, check=True).stdout
