@@ -13,6 +13,9 @@
 #include "base/log.h"
 
 #define TRY_MAX_S 60
+/* Of the process that tries.  Any other status is not its word: what watches over a process
+ * (valgrind, a sanitizer) may put its own in place. */
+#define EXIT_DAMAGED 65
 
 bool
 store_is_damage(int rc)
@@ -70,7 +73,7 @@ on_assertion(MDB_env *env, const char *text)
 {
     (void)env;
     (void)text;
-    _exit(EXIT_FAILURE);
+    _exit(EXIT_DAMAGED);
 }
 
 /* The life of the process that tries the file. */
@@ -92,7 +95,7 @@ try_file(const char *path, const struct store_plan *plan, void *owner)
         rc = plan->try(owner, env);
         mdb_env_close(env);
     }
-    _exit(store_is_damage(rc) ? EXIT_FAILURE : EXIT_SUCCESS);
+    _exit(store_is_damage(rc) ? EXIT_DAMAGED : EXIT_SUCCESS);
 }
 
 static bool
@@ -111,7 +114,7 @@ is_damaged(const char *path, const struct store_plan *plan, void *owner)
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
             return false;
-    return !WIFEXITED(status) || WEXITSTATUS(status) != EXIT_SUCCESS;
+    return !WIFEXITED(status) || WEXITSTATUS(status) == EXIT_DAMAGED;
 }
 
 static int

@@ -22,7 +22,8 @@ static char path[64], damaged[80];
 struct owner {
     MDB_dbi table;
     int open_rc, try_rc;
-    bool is_deadly; /* to try it is */
+    bool is_deadly;  /* to try it is */
+    int exit_status; /* of who tries it, put there by another; 0: none */
 };
 
 static int
@@ -46,6 +47,8 @@ touch_all(void *arg, MDB_env *env)
 
     if (o->is_deadly)
         abort();
+    if (o->exit_status != 0)
+        _exit(o->exit_status);
     if (o->try_rc != 0)
         return o->try_rc;
     rc = mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
@@ -134,6 +137,7 @@ what_comes_of_a_file(void **state)
         {{.try_rc = MDB_CORRUPTED}, 0, false},
         {{.try_rc = MDB_PAGE_NOTFOUND}, 0, false},
         {{.is_deadly = true}, 0, false},
+        {{.exit_status = 99}, 0, true},
         {{.try_rc = ENOMEM}, 0, true}, /* that is no fault of the file's */
         {{.try_rc = MDB_MAP_FULL}, 0, true},
         {{.open_rc = EACCES}, -1, true},
