@@ -557,6 +557,20 @@ try_request(struct pool *p, struct pool_request *r, struct member **found)
     return outcome;
 }
 
+/* The first request of T that may be served: one that has only a full host left holds up nobody who
+ * has not tried the others.  FULL: every host is, for anybody. */
+static enum try
+try_turn(struct pool *p, struct turn *t, struct pool_request **r, struct member **found)
+{
+    TAILQ_FOREACH(*r, &t->requests, link)
+    {
+        enum try one = try_request(p, *r, found);
+        if (one != TRY_FULL || (*r)->wish.tried == 0)
+            return one;
+    }
+    return TRY_CLIENT_FULL;
+}
+
 /* Who waits gets what is free, a client network after the other. */
 static void
 serve(struct pool *p)
@@ -565,9 +579,9 @@ serve(struct pool *p)
 
     while (t != NULL) {
         struct turn *next = TAILQ_NEXT(t, link);
-        struct pool_request *r = TAILQ_FIRST(&t->requests);
+        struct pool_request *r = NULL;
         struct member *m = NULL;
-        enum try one = try_request(p, r, &m);
+        enum try one = try_turn(p, t, &r, &m);
         if (one == TRY_FULL)
             return;
         if (one == TRY_CLIENT_FULL) {

@@ -139,6 +139,27 @@ def test_one_client_gets_a_quarter_of_the_connections(exchange, postern):
     assert [c.reply().status for c in hog + [other]] == ["250 2.6.0"] * 4
 
 
+def test_who_waits_for_one_host_keeps_nobody_from_another(exchange, postern):
+    """One host is full; the other refused one connection, whose message now waits for the first."""
+    full, other = exchange(), exchange()
+    mx = postern(full, other, wait_downstream=False, settings={
+        "server": {"workers": 1},
+        "downstream exchange": {"max_connections": 1, "health_interval": "1h", "queue_timeout": "5m"}})
+    mx.wait_log("downstream", state="up", host=full.host)
+    mx.wait_log("downstream", state="up", host=other.host)
+    gate = faults.Gate()
+    full.on("EOD", gate)
+    first = start_burst(mx, "127.0.0.10", 1)
+    gate.reached.wait()
+    other.on("CONNECT", faults.first(1, faults.reply_and_drop("421 4.3.2 The maximum number of connections")))
+    waiting = start_burst(mx, "127.0.0.11", 2)
+    other.connections.wait(lambda c: c.ended == "closed by us", "the refused connection")
+    for source in ("127.0.0.11", "127.0.0.12"):
+        assert start_burst(mx, source, int(source[-1]) + 2).reply().status == "250 2.6.0"
+    gate.open()
+    assert [c.reply().status for c in (first, waiting)] == ["250 2.6.0"] * 2
+
+
 def test_failover_to_a_second_host(exchange, postern):
     first, second = exchange(), exchange()
     mx = postern(first, second, wait_downstream=False)
