@@ -198,9 +198,11 @@ on_turn(evutil_socket_t fd, short what, void *arg)
     (void)what;
     if (r->phase == LEDGER_REDIS_AWAY)
         return;
-    poll_fleet(r, now_ms);
-    if (r->phase == LEDGER_REDIS_READY)
+    /* Answers come in the order of the calls: that of an older poll would bring back what is told
+     * to be over. */
+    if (r->phase == LEDGER_REDIS_READY && !r->is_polling)
         ledger_redis_tell(r, now_ms);
+    poll_fleet(r, now_ms);
 }
 
 /* Life. */

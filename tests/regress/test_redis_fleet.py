@@ -202,6 +202,19 @@ def test_a_block_that_ended_while_one_was_down_is_not_brought_back(redis, member
     assert greeting(other) == "220" and greeting(one) == "220"
 
 
+def test_an_unblock_is_not_undone_by_what_was_asked_before_it(redis, member):
+    """The block is heard from Redis at any moment about the unblock, also in the middle of it."""
+    server = redis()
+    one = member(server)
+    for round_ in range(1, 13):
+        assert one.control("block", PEER)["ok"]
+        poll(lambda: (server.ask("HGET", "postern:fact", "h" + PEER) or "0 0").split()[1] != "0", "the block in Redis")
+        assert one.control("unblock", PEER)["ok"]
+        poll(lambda: server.ask("HGET", "postern:fact", "h" + PEER).split()[1] == "0", "its end in Redis")
+        assert len(one.events("block", client=PEER)) == round_
+    assert greeting(one) == "220"
+
+
 # Redis comes and goes
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
