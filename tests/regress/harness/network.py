@@ -54,7 +54,7 @@ class Network:
             for name in self.names.values():
                 run("ip", "netns", "add", name)
                 self.made.append(name)
-                run("ip", "-n", name, "link", "set", "lo", "up")
+                self._inside(name, "ip", "link", "set", "lo", "up")
             self._wire("client", self.CLIENT, "outside", self.OUTSIDE)
             self._wire("exchange", self.EXCHANGE, "inside", self.INSIDE)
         except (Unavailable, FileNotFoundError):
@@ -63,10 +63,10 @@ class Network:
 
     def _wire(self, place, address, end, postern_address):
         there, here = self.names[place], self.names["postern"]
-        run("ip", "-n", there, "link", "add", "wire", "type", "veth", "peer", "name", end, "netns", here)
+        self._inside(there, "ip", "link", "add", "wire", "type", "veth", "peer", "name", end, "netns", here)
         for name, link, own in ((there, "wire", address), (here, end, postern_address)):
-            run("ip", "-n", name, "address", "add", own + "/24", "dev", link)
-            run("ip", "-n", name, "link", "set", link, "up")
+            self._inside(name, "ip", "address", "add", own + "/24", "dev", link)
+            self._inside(name, "ip", "link", "set", link, "up")
 
     def remove(self):
         while self.made:
@@ -75,9 +75,18 @@ class Network:
     def within(self, place):
         return within(self.names[place])
 
+    # Not `ip netns exec` and `ip -n`, which mount, and cannot where / is no mount (chroot).
+
     def argv(self, place):
         """What a program is to be started by to be there."""
-        return [program("ip"), "netns", "exec", self.names[place]]
+        return self._entrance(self.names[place])
+
+    @staticmethod
+    def _entrance(name):
+        return [program("nsenter"), f"--net=/run/netns/{name}", "--"]
+
+    def _inside(self, name, *argv, text=None):
+        return run(*self._entrance(name), program(argv[0]), *argv[1:], text=text)
 
     # The wire, at PLACE's end of it: both directions
 
@@ -93,14 +102,14 @@ class Network:
         self._rules(place, "table inet faults\ndelete table inet faults\n")
 
     def _rules(self, place, text):
-        run(*self.argv(place), program("nft"), "-f", "-", text=text)
+        self._inside(self.names[place], "nft", "-f", "-", text=text)
 
     def limit(self, place, rate):
         """What goes into the wire at both of its ends, as tc writes rates."""
         end = {"client": "outside", "exchange": "inside"}[place]
         for name, link in ((self.names[place], "wire"), (self.names["postern"], end)):
-            run("tc", "-n", name, "qdisc", "add", "dev", link, "root", "tbf", "rate", rate, "burst", "3000",
-                "latency", "200ms")
+            self._inside(name, "tc", "qdisc", "add", "dev", link, "root", "tbf", "rate", rate, "burst", "3000",
+                         "latency", "200ms")
 
 
 class Delay:
