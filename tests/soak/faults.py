@@ -41,8 +41,10 @@ class Faults:
             "answers 451": acts.reply("451 4.7.0 try again"), "answers 421": acts.reply_and_drop("421 4.3.2 no"),
             "closes": acts.drop(), "resets": acts.drop(reset=True), "answers garbage": garbage, "is silent": self._silent,
             "neither reads nor answers": self._stopped, "dawdles": self._dawdle}
+        # To answer 451 before the content and to take it all the same is a lie that nobody can see through.
         self.kinds = {f"downstream {name} at {verb}": self._at(verb, action)
-                      for name, action in actions.items() for verb in VERBS}
+                      for name, action in actions.items() for verb in VERBS
+                      if (name, verb) != ("answers 451", "CONTENT")}
         self.kinds |= {
             "downstream takes it, and its answer is lost": self._at("EOD", self._lose),
             "downstream answers octet by octet": self._split,
