@@ -270,9 +270,10 @@ class Postern:
             return None
 
     def memory_kib(self):
-        """Its proportional set size."""
+        """What it has of its own.  Not its proportional set size: of the libraries' pages that grows whenever
+        another process that has them ends."""
         with open(f"/proc/{self.process.pid}/smaps_rollup", encoding="ascii") as rollup:
-            return next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+            return next(int(line.split()[1]) for line in rollup if line.startswith("Anonymous:"))
 
     def is_sanitized(self):
         """Built with a sanitizer, whose own memory drowns the program's."""
