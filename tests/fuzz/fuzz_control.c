@@ -11,18 +11,12 @@
 
 #include "proxy/ops/control_show.h"
 #include "proxy/ops/control_socket.h"
+#include "tests/fuzz/require.h"
 
 /* The octets as requests on a control socket, each of which gets one line of JSON; and as what a
  * daemon answers to posternctl, of which a terminal is never shown a control character. */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool is_true)
-{
-    if (!is_true)
-        abort();
-}
 
 static void
 on_request(void *arg, struct control_call *call, const char *command, const json_t *args)

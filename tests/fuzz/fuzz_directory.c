@@ -15,6 +15,7 @@
 #include "ldap/dir_query.h"
 #include "ldap/dir_result.h"
 #include "ldap/sync_look.h"
+#include "tests/fuzz/require.h"
 
 /* A directory that says anything, to a question and to a look.  The first octet of the input says
  * who is answered (one of MODES); then each line is a word of the server's:
@@ -44,13 +45,6 @@ static struct dir_plan lookup[2], whole[2]; /* [1]: Active Directory */
 static struct snapshot *snapshot;
 static struct dir_watchdog *watchdog;
 static char state_dir[] = "/dev/shm/postern-fuzz-directory-XXXXXX";
-
-static void
-require(bool is_true)
-{
-    if (!is_true)
-        abort();
-}
 
 static void
 clean_up(void)

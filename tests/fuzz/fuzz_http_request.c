@@ -3,17 +3,11 @@
 #include <string.h>
 
 #include "proxy/ops/http_request.h"
+#include "tests/fuzz/require.h"
 
 /* A head that comes in pieces gets the answer of the whole: none before its time, and then one. */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool is_true)
-{
-    if (!is_true)
-        abort();
-}
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -3,18 +3,12 @@
 #include <string.h>
 
 #include "proxy/session/proxy_header.h"
+#include "tests/fuzz/require.h"
 
 /* A PROXY header, whole and octet by octet: the same verdict, at the same octet, and never more
  * used than is there. */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool is_true)
-{
-    if (!is_true)
-        abort();
-}
 
 static enum proxy_header_status
 parse_copy(const uint8_t *data, size_t n, struct proxy_header *header, size_t *used)

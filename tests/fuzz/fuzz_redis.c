@@ -15,6 +15,7 @@
 #include "conf/settings.h"
 #include "policy/ledger_redis.h"
 #include "policy/ledger_redis_private.h"
+#include "tests/fuzz/require.h"
 
 /* A Redis that says anything: the input, cut at octets 0xFF; each time something is asked, the next
  * part is said, and where there is none it hangs up.
@@ -33,13 +34,6 @@ static struct {
     int listener, fd; /* fd -1: nobody has connected */
     char path[64], file[80];
 } world = {.listener = -1, .fd = -1};
-
-static void
-require(bool is_true)
-{
-    if (!is_true)
-        abort();
-}
 
 static void
 clean_up(void)

@@ -4,6 +4,7 @@
 
 #include "proxy/smtp/command.h"
 #include "proxy/smtp/line.h"
+#include "tests/fuzz/require.h"
 
 /* What a client sends.  The first octet says in steps of how many octets it comes, the second what
  * we offered. */
@@ -11,13 +12,6 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define LIMIT 100
-
-static void
-require(bool is_true)
-{
-    if (!is_true)
-        abort();
-}
 
 static void
 require_inside(struct span part, struct span whole)

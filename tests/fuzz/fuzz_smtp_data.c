@@ -1,6 +1,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "tests/fuzz/require.h"
 #include "tests/smtp_reference.h"
 
 /* The content of a DATA in pieces: each piece's length stands in an octet before it.  The scan must
@@ -8,13 +9,6 @@
  * message with that content. */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool is_true)
-{
-    if (!is_true)
-        abort();
-}
 
 static char *
 new_buffer(size_t n)

@@ -2,18 +2,12 @@
 #include <stdlib.h>
 
 #include "proxy/smtp/header.h"
+#include "tests/fuzz/require.h"
 #include "tests/smtp_reference.h"
 
 /* A message; the first octet says in steps of how many octets it comes. */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool is_true)
-{
-    if (!is_true)
-        abort();
-}
 
 static size_t
 scan(struct span in, size_t step, bool *found)

@@ -3,17 +3,11 @@
 #include <string.h>
 
 #include "proxy/smtp/address.h"
+#include "tests/fuzz/require.h"
 
 /* The first octet says what is allowed; the rest is a path. */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool is_true)
-{
-    if (!is_true)
-        abort();
-}
 
 /* Nothing in TEXT can end a path, a line, or a C string. */
 static void

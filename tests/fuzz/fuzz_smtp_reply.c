@@ -4,17 +4,11 @@
 
 #include "proxy/smtp/capability.h"
 #include "proxy/smtp/reply.h"
+#include "tests/fuzz/require.h"
 
 /* What a downstream sends; the first octet says in steps of how many octets it comes. */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool is_true)
-{
-    if (!is_true)
-        abort();
-}
 
 static void
 require_shown(const char *text)

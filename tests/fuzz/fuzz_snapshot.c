@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "ldap/snapshot.h"
+#include "tests/fuzz/require.h"
 
 /* A snapshot's file with octets that are others than were written: two octets say where it ends (in
  * units of 16; 0: where it did), and then four each what is where: three the offset, one the octet.
@@ -25,13 +26,6 @@ static const struct hash128 FINGERPRINT = {1, 2};
 static char dir[] = "/dev/shm/postern-fuzz-snapshot-XXXXXX", path[96];
 static uint8_t *whole, *damaged;
 static size_t n_whole;
-
-static void
-require(bool is_true)
-{
-    if (!is_true)
-        abort();
-}
 
 static void
 clean_up(void)

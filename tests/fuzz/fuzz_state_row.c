@@ -6,19 +6,13 @@
 #include "policy/memo.h"
 #include "policy/policy.h"
 #include "policy/state_row.h"
+#include "tests/fuzz/require.h"
 
 /* What lies in policy.mdb, whoever wrote it: as the row of a network, whose key is the first octets
  * of the input, and as a fact.  What is taken for a row can be written, and is the same row then.
  */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void
-require(bool is_true)
-{
-    if (!is_true)
-        abort();
-}
 
 static void
 as_network(const struct state_view *v, struct span key, struct span value)

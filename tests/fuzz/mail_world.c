@@ -46,13 +46,6 @@ static struct {
     size_t heard_n;
 } world = {.listener = -1, .client = -1};
 
-void
-require(bool is_true)
-{
-    if (!is_true)
-        abort();
-}
-
 static uint16_t
 listen_on_loopback(void)
 {

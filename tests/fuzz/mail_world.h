@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "tests/fuzz/require.h"
+
 /* One worker, driven by hand in this thread, between a client on a socketpair and a downstream on
  * loopback TCP: what the fuzzers of whole sessions play in.  All that is called aborts on failure.
  */
@@ -36,8 +38,5 @@ void world_hang_up(struct world_connection *c);
 void *world_state(struct world_connection *c, size_t n); /* N octets of the fuzzer's own, zeroed */
 /* End all connections of the downstream. */
 void world_hang_up_all(void);
-
-/* Abort, for a fuzzer to see, unless IS_TRUE. */
-void require(bool is_true);
 
 #endif
