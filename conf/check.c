@@ -402,10 +402,27 @@ check_addresses(struct faults *f, unsigned line, const char *key, const struct s
     }
 }
 
+/* Whoever writes to another domain hears of that before any trap is thought of. */
 static void
-check_harvest(struct faults *f, const struct settings_harvest *s)
+check_traps(struct faults *f, const struct settings *st)
 {
+    const struct settings_harvest *s = &st->harvest;
+
     check_addresses(f, LINE(s, traps), "traps", &s->traps, false);
+    for (size_t i = 0; i < s->traps.n; i++) {
+        const char *trap = s->traps.v[i];
+        if (address_fault(trap, false) == NULL &&
+            settings_domain_for(st, span_str(strrchr(trap, '@') + 1)) == NULL)
+            WARN(f, s, traps, "%s is in no accepted domain, so it catches nobody", trap);
+    }
+}
+
+static void
+check_harvest(struct faults *f, const struct settings *st)
+{
+    const struct settings_harvest *s = &st->harvest;
+
+    check_traps(f, st);
     if (s->block_time > s->block_time_max)
         WARN(f, s, block_time, "longer than block_time_max, which limits it");
     if (s->threshold_wide > 0 && s->threshold_wide < s->threshold)
@@ -458,7 +475,7 @@ settings_check(struct settings *st, struct faults *f)
         check_downstream(f, &st->downstreams[i]);
     for (size_t i = 0; i < st->n_directories; i++)
         check_directory(f, &st->directories[i], st->server.state_dir);
-    check_harvest(f, &st->harvest);
+    check_harvest(f, st);
     check_blocked(f, &st->blocked);
     check_dns(f, st);
 }

@@ -346,7 +346,7 @@ fit(const char *pattern, struct span domain)
 {
     size_t n = strlen(pattern);
 
-    if (span_is(domain, pattern))
+    if (span_is_nocase(domain, pattern))
         return SIZE_MAX;
     if (strncmp(pattern, "*.", 2) == 0 && domain.n > n - 1 && span_ends_nocase(domain, pattern + 1))
         return n;

@@ -157,8 +157,8 @@ struct settings *settings_ref(struct settings *st);
 /* NULL is fine. */
 void settings_unref(struct settings *st);
 
-/* The accepted domain's section for DOMAIN (lower case): exact, else the longest wildcard, which
- * matches any depth of subdomains but not the domain itself; NULL: none. */
+/* The accepted domain's section for DOMAIN: exact, else the longest wildcard, which matches any
+ * depth of subdomains but not the domain itself; NULL: none. */
 const struct settings_domain *settings_domain_for(const struct settings *st, struct span domain);
 /* The same for a sender's domain, empty for <>; else [remote_domain default].  Never NULL. */
 const struct settings_remote_domain *settings_remote_domain_for(const struct settings *st,

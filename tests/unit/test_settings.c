@@ -360,7 +360,7 @@ test_faults(void **state)
         {"[http]\nlisten = 127.0.0.1:9125, here:1\n", "f:11: listen = here:1: not ADDRESS:PORT\n"},
         {"[control]\nsocket = /nonexistent/dir/socket\n",
          "f:11: socket: /nonexistent/dir/socket: cannot be made: its parent is not there\n"},
-        {"[harvest]\ntraps = a@b, nobody, @c\n",
+        {"[harvest]\ntraps = a@a.example, nobody, @c\n",
          "f:11: traps: nobody is not an address\nf:11: traps: @c is not an address\n"},
         {"[harvest]\ntraps = @b\n", "f:11: traps: @b is not an address\n"},
         {"[harvest]\nredis = unix:redis\n",
@@ -466,6 +466,9 @@ test_warnings(void **state)
         {"[harvest]\nthreshold_wide = 0\ntarpit_max = 0s\n", ""},
         {"[harvest]\nallow = 0.0.0.0/0\n",
          "f:11: warning: allow: everybody: enabled = no says it clearer\n"},
+        {"[harvest]\ntraps = trap@A.example, trap@b.example, trap@x.c.example\n"
+         "[domain *.c.example]\ndownstream = x\nrecipients = downstream\n",
+         "f:11: warning: traps: trap@b.example is in no accepted domain, so it catches nobody\n"},
         {"[blocked]\nclients = ::/0\n", "f:11: warning: clients: everybody\n"},
         {"[dnsbl]\nself = 192.168.0.1\nnull_sender = a.example\n",
          "f:11: warning: self: private addresses are on no list\n"},
