@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/un.h>
 #include <syslog.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "conf/check_file.h"
@@ -71,6 +72,8 @@ check_server(struct faults *f, const struct settings *st)
         WARN(f, s, hostname, "%s has no dot; other servers may not take it", s->hostname);
     if (s->user != NULL && !settings_find_user(s->user, &uid, &gid))
         FAULT(f, s, user, "there is no user %s", s->user);
+    else if (s->user != NULL && geteuid() != 0 && geteuid() != uid)
+        WARN(f, s, user, "no effect unless root starts it");
     TELL(f, s, state_dir, check_file_made_fault(s->state_dir));
     const char *wrong = s->postmaster != NULL ? address_fault(s->postmaster, false) : NULL;
     if (wrong != NULL)

@@ -541,6 +541,29 @@ test_warnings_of_server_and_tls(void **state)
     }
 }
 
+/* Whoever is not root becomes nobody else. */
+static void
+test_warning_of_user(void **state)
+{
+    static const char text[] = "[server]\nhostname = mx.example.com\nuser = root\n[tls]\n"
+                               "mode = off\n[domain a.example]\ndownstream = x\n"
+                               "recipients = downstream\n[downstream x]\nhosts = h\n";
+    uid_t self = geteuid();
+
+    (void)state;
+    if (self == 0) {
+        struct loaded by_root = load(text);
+        assert_string_equal(by_root.faults, "");
+        unload(&by_root);
+        assert_int_equal(seteuid(65534), 0);
+    }
+    struct loaded l = load(text);
+    assert_int_equal(seteuid(self), 0);
+    assert_non_null(l.st);
+    assert_string_equal(l.faults, "f:3: warning: user: no effect unless root starts it\n");
+    unload(&l);
+}
+
 /* --- files --- */
 
 static char directory[64];
@@ -868,6 +891,7 @@ main(void)
         cmocka_unit_test(test_faults_of_the_whole),
         cmocka_unit_test(test_warnings),
         cmocka_unit_test(test_warnings_of_server_and_tls),
+        cmocka_unit_test(test_warning_of_user),
         cmocka_unit_test_setup_teardown(test_secrets, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(test_warnings_with_secrets, make_directory,
                                         remove_directory),
