@@ -135,6 +135,40 @@ do_block(const struct request *r)
                                       "remaining_s", (json_int_t)(ms / 1000)));
 }
 
+static bool
+is_in(const json_t *list, const char *text)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(list, i, item)
+    {
+        if (strcmp(json_string_value(item), text) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The wider networks whose blocks N is under all the same. */
+static json_t *
+wider_blocks(struct policy *p, const struct network *n)
+{
+    json_t *list = json_array();
+    struct policy_block *blocks = NULL;
+    size_t n_blocks = 0;
+    if (policy_blocks(p, clock_ms(), &blocks, &n_blocks) != 0)
+        return list;
+    for (size_t i = 0; i < n_blocks; i++) {
+        const struct policy_block *b = &blocks[i];
+        char text[NETWORK_TEXT];
+        network_format(&b->network, text);
+        /* One may be blocked twice: also for bounces alone. */
+        if (!b->is_monitor && network_contains(&b->network, &n->base) && !is_in(list, text))
+            json_array_append_new(list, json_string(text));
+    }
+    free(blocks);
+    return list;
+}
+
 static void
 do_unblock(const struct request *r)
 {
@@ -142,8 +176,11 @@ do_unblock(const struct request *r)
     char text[NETWORK_TEXT];
     if (!take_network(r, &n, text))
         return;
-    size_t ended = policy_unblock(r->control->srv->policy, &n, clock_ms());
-    control_answer(r->call, json_pack("{s:s, s:I}", "network", text, "ended", (json_int_t)ended));
+    struct policy *policy = r->control->srv->policy;
+    size_t ended = policy_unblock(policy, &n, clock_ms());
+    control_answer(r->call,
+                   json_pack("{s:s, s:I, s:o}", "network", text, "ended", (json_int_t)ended,
+                             "still_blocked_by", wider_blocks(policy, &n)));
 }
 
 static void

@@ -89,6 +89,17 @@ def test_block_and_unblock(pair, network, inside, outside):
     assert ctl_json(mx, "blocks")["blocks"] == []
 
 
+def test_unblock_names_the_wider_block_that_still_holds(pair):
+    mx = pair()
+    for network in (HOST, "198.51.100.0/24", "198.51.0.0/16", "203.0.113.0/24", "2001:db8::/32"):
+        ctl(mx, "block", network)
+    told = ctl_json(mx, "unblock", HOST)
+    assert told["ended"] == 1 and sorted(told["still_blocked_by"]) == ["198.51.0.0/16", "198.51.100.0/24"]
+    assert is_blocked(mx)
+    assert ctl_json(mx, "unblock", "198.51.0.0/16") == {"network": "198.51.0.0/16", "ended": 2, "still_blocked_by": []}
+    assert not is_blocked(mx)
+
+
 def test_block_reaches_sessions_at_their_next_mail(pair):
     mx = pair()
     conn = connect(mx)
