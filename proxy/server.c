@@ -535,14 +535,10 @@ count_workers(const struct settings *st)
 }
 
 static int
-make_shared(struct server *srv, struct settings *st, struct err *e)
+make_loop(struct server *srv, struct err *e)
 {
-    struct server_shared *sh = srv->shared = calloc(1, sizeof(*sh));
+    struct server_shared *sh = srv->shared;
 
-    if (sh == NULL)
-        return err_set(e, ERR_SYSTEM, "out of memory");
-    pthread_mutex_init(&sh->lock, NULL);
-    sh->settings = st;
     sh->done_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     sh->loop.scratch = malloc(STREAM_SCRATCH);
     sh->loop.base = event_base_new();
@@ -609,6 +605,8 @@ make_workers(struct server *srv, struct settings *st, const struct sockets *sock
     for (unsigned i = 0; i < srv->n_workers && result == 0; i++)
         result = worker_start(srv->workers[i], e);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    for (unsigned i = 0; i < srv->n_workers && result != 0; i++)
+        worker_stop(srv->workers[i]);
     return result;
 }
 
@@ -619,6 +617,7 @@ free_event(struct event *e)
         event_free(e);
 }
 
+/* Also of what was not begun to its end. */
 static void
 tear_down(struct server *srv)
 {
@@ -642,51 +641,79 @@ tear_down(struct server *srv)
     free_event(sh->tick);
     free_event(sh->gate);
     free_event(sh->done_event);
-    event_base_free(sh->loop.base);
+    if (sh->loop.base != NULL)
+        event_base_free(sh->loop.base);
     free(sh->loop.scratch);
-    close(sh->done_fd);
+    if (sh->done_fd >= 0)
+        close(sh->done_fd);
     tls_contexts_unref(sh->tls);
     settings_unref(sh->settings);
     pthread_mutex_destroy(&sh->lock);
     free(sh);
+    free(srv);
+}
+
+static struct server *
+server_new(const char *settings_path, struct settings *st)
+{
+    struct server *srv = calloc(1, sizeof(*srv));
+
+    if (srv == NULL || (srv->shared = calloc(1, sizeof(*srv->shared))) == NULL) {
+        free(srv);
+        return NULL;
+    }
+    srv->settings_path = settings_path;
+    srv->started_ms = clock_ms();
+    srv->started_wall_s = clock_wall_s();
+    srv->session_base = (uint64_t)srv->started_wall_s;
+    srv->n_workers = count_workers(st);
+    pthread_mutex_init(&srv->shared->lock, NULL);
+    srv->shared->settings = st;
+    srv->shared->done_fd = -1;
+    return srv;
+}
+
+/* Up to the threads that serve. */
+static int
+begin(struct server *srv, const struct faults *warnings, struct sockets *sockets, struct err *e)
+{
+    struct settings *st = srv->shared->settings;
+    const struct passwd *user = st->server.user != NULL ? getpwnam(st->server.user) : NULL;
+    struct log_options options = log_options(st);
+
+    srv->last_descriptor = raise_descriptors();
+    signal(SIGPIPE, SIG_IGN);
+    if (make_loop(srv, e) != 0 || open_sockets(srv, st, sockets, e) != 0 ||
+        make_directories(st, user, e) != 0 || make_doors(srv, st, user, e) != 0 ||
+        become(user, e) != 0 || log_open(&options, e) != 0)
+        return -1;
+    log_faults(warnings, srv->settings_path);
+    sandbox_enter(st);
+    if (make_parts(srv, st, e) != 0)
+        return -1;
+    if (!make_events(srv))
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    return make_workers(srv, st, sockets, e);
 }
 
 int
 server_run(const char *settings_path, struct settings *st, const struct faults *warnings,
            struct err *e)
 {
-    struct server *srv = calloc(1, sizeof(*srv));
+    struct server *srv = server_new(settings_path, st);
     struct sockets sockets = {.v = NULL};
-    const struct passwd *user = st->server.user != NULL ? getpwnam(st->server.user) : NULL;
-    struct log_options options = log_options(st);
 
-    if (srv == NULL)
+    if (srv == NULL) {
+        settings_unref(st);
         return err_set(e, ERR_SYSTEM, "out of memory");
-    srv->settings_path = settings_path;
-    srv->started_ms = clock_ms();
-    srv->started_wall_s = clock_wall_s();
-    srv->session_base = (uint64_t)srv->started_wall_s;
-    srv->n_workers = count_workers(st);
-    srv->last_descriptor = raise_descriptors();
-    signal(SIGPIPE, SIG_IGN);
-    if (make_shared(srv, st, e) != 0 || open_sockets(srv, st, &sockets, e) != 0 ||
-        make_directories(st, user, e) != 0 || make_doors(srv, st, user, e) != 0 ||
-        become(user, e) != 0)
-        return -1;
-    if (log_open(&options, e) != 0)
-        return -1;
-    log_faults(warnings, settings_path);
-    sandbox_enter(st);
-    if (make_parts(srv, st, e) != 0 || !make_events(srv) ||
-        make_workers(srv, st, &sockets, e) != 0) {
-        log_close();
-        return -1;
     }
+    int result = begin(srv, warnings, &sockets, e);
     free(sockets.v);
-    event_base_dispatch(srv->shared->loop.base);
-    log_event(LOG_LEVEL_NOTICE, "stop", "version", POSTERN_VERSION, NULL);
+    if (result == 0) {
+        event_base_dispatch(srv->shared->loop.base);
+        log_event(LOG_LEVEL_NOTICE, "stop", "version", POSTERN_VERSION, NULL);
+    }
     tear_down(srv);
-    free(srv);
     log_close();
-    return 0;
+    return result;
 }

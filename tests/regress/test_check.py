@@ -1,11 +1,13 @@
 """postern -t: every fault of a configuration in one run, each with its line."""
 
 import os
+import re
+import socket
 import subprocess
 
 import pytest
 
-from harness.postern import BINARY, check, ini
+from harness.postern import BINARY, check, free_port, ini
 
 EX_CONFIG = 78
 
@@ -266,6 +268,28 @@ def test_daemon_refuses_a_faulty_configuration(base, directory):
     done = subprocess.run([BINARY, "-c", path], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == EX_CONFIG
     assert f"{path}:{line_of(ini(base), 'nosuch')}: " in done.stderr
+
+
+@pytest.mark.parametrize("trouble", ["server", "http", "recipients"])
+def test_daemon_that_cannot_begin_leaves_nothing(base, directory, trouble):
+    """One line says why; and what it had begun is gone, be it a socket's file or, as the sanitizers see it, memory."""
+    listen = {key: f"127.0.0.1:{free_port()}" for key in ("server", "http")}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        if trouble in listen:
+            listen[trouble] = f"127.0.0.1:{taken.getsockname()[1]}"
+        else:
+            with open(directory + "/recipients", "a", encoding="ascii") as out:
+                out.write("ben@example.test extra\n")
+        base["server"]["listen"] = listen["server"]
+        base["http"] = {"listen": listen["http"]}
+        base["log"] = {"target": "stderr", "level": "error"}
+        path = directory + "/postern.ini"
+        with open(path, "w", encoding="ascii") as out:
+            out.write(ini(base))
+        done = subprocess.run([BINARY, "-c", path], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode in (os.EX_OSERR, EX_CONFIG), done.stderr
+    assert re.fullmatch(r"postern: [^\n]+\n", done.stderr), done.stderr
+    assert not os.path.exists(directory + "/control.sock")
 
 
 @pytest.mark.parametrize("argument", ["--version", "--help"])
