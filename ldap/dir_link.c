@@ -10,10 +10,8 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "ldap/dir_gate.h"
 #include "ldap/dir_tls.h"
-
-/* One message of a server's, an entry at most; libldap alone would make room for 4 GiB. */
-#define MESSAGE_MAX ((ber_len_t)32 << 20)
 
 /* What GnuTLS, asked by libldap, has to say of a certificate that was not verified. */
 #define NO_WORDS "(unknown error code)"
@@ -42,15 +40,13 @@ socket_added(LDAP *ld, Sockbuf *sb, LDAPURLDesc *server, struct sockaddr *addres
              struct ldap_conncb *ctx)
 {
     ber_socket_t fd = -1;
-    ber_len_t most = MESSAGE_MAX;
 
     (void)ld;
     (void)server;
     (void)address;
-    (void)ber_sockbuf_ctrl(sb, LBER_SB_OPT_SET_MAX_INCOMING, &most);
     if (ber_sockbuf_ctrl(sb, LBER_SB_OPT_GET_FD, &fd) == 1 && fd >= 0)
         dir_guard_watch(ctx->lc_arg, fd);
-    return 0;
+    return dir_gate_add(sb);
 }
 
 static void
@@ -158,6 +154,19 @@ answer_nothing(LDAP *ld, unsigned flags, void *defaults, void *prompts)
 }
 
 static int
+bind_gssapi(LDAP *ld)
+{
+    int rc = ldap_sasl_interactive_bind_s(ld, NULL, "GSSAPI", NULL, NULL, LDAP_SASL_QUIET,
+                                          answer_nothing, NULL);
+    Sockbuf *sb = NULL;
+
+    if (rc == LDAP_SUCCESS &&
+        (ldap_get_option(ld, LDAP_OPT_SOCKBUF, &sb) != 0 || dir_gate_raise(sb) < 0))
+        rc = LDAP_NO_MEMORY;
+    return rc;
+}
+
+static int
 bind_link(LDAP *ld, const struct settings_directory *conf, struct err *e)
 {
     char password[1024] = "";
@@ -168,8 +177,7 @@ bind_link(LDAP *ld, const struct settings_directory *conf, struct err *e)
     case SETTINGS_BIND_EXTERNAL:
         return bind_once(ld, conf, "EXTERNAL", &secret);
     case SETTINGS_BIND_GSSAPI:
-        return ldap_sasl_interactive_bind_s(ld, NULL, "GSSAPI", NULL, NULL, LDAP_SASL_QUIET,
-                                            answer_nothing, NULL);
+        return bind_gssapi(ld);
     case SETTINGS_BIND_SIMPLE:
         if (conf->bind_password_file &&
             read_password(conf->bind_password_file, password, sizeof password, e) < 0)

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from harness.journal import poll
-from harness.ldap_server import Cut, LdapServer, Raw, done, entry, notice_of_disconnection, reference
+from harness.ldap_server import (Cut, LdapServer, Raw, WithControls, ber, control, done, entry, integer,
+                                 notice_of_disconnection, reference, text)
 
 BASE = "dc=example,dc=test"
 TAKEN, UNKNOWN, LATER, DENIED = "250 2.1.5", "550 5.1.1", "451 4.4.3", "550 5.7.1"
@@ -161,6 +162,28 @@ def test_garbage(server, ask, octets):
     one = ask(server(lambda search: [Raw(octets), Cut()] if "anna@" in search.filter else []))
     assert one.verdict() == LATER
     poll(lambda: one.verdict("nobody@example.test") == UNKNOWN, "it is asked again")
+
+
+def extended(number, name, code=52):
+    """An extended response (RFC 4511 4.12) whose name is NAME."""
+    return Raw(ber(0x30, integer(number), ber(0x78, integer(code, 10), text(""), text(""), text(name, 0x8a))))
+
+
+def test_an_unasked_word_without_a_name(server, ask):
+    """libldap alone would end the program.  To the client it is as a lost connection."""
+    one = ask(server(lambda search: [extended(0, "")] if "anna@" in search.filter else []))
+    assert one.verdict() == LATER
+    poll(lambda: one.verdict("nobody@example.test") == UNKNOWN, "it is asked again")
+
+
+@pytest.mark.parametrize("code", [0, 52])
+def test_an_answer_to_starttls_without_a_name(server, ask, code):
+    """... which anybody on the way can give."""
+    lying = server([])
+    lying.extended = lambda number: extended(number, "", code).octets
+    one = ask(lying, starttls="yes")
+    assert "StartTLS" in one.wait_log("directory", state="down")["error"]
+    assert one.verdict() == LATER
 
 
 def test_a_cut_in_the_middle_is_asked_again(server, ask):
@@ -429,6 +452,39 @@ def test_a_look_that_is_not_whole_is_not_taken(server, keep, how):
     assert one.control("directory", "sync")["ok"]
     assert [one.verdict(f"{name}@example.test") for name in ("anna", "ben", "carl")] == [TAKEN, UNKNOWN, TAKEN]
     assert one.error() == ""
+
+
+SYNC = "1.3.6.1.4.1.4203.1.9.1."  # RFC 4533: of it 2 is a state, 3 the end, 4 a message in between
+SYNC_ENDS = {
+    "a state without a value": [person("anna"), control(SYNC + "2")],
+    "an empty state": [person("anna"), control(SYNC + "2", b"")],
+    "an end without a value": [done(), control(SYNC + "3")],
+    "an empty end": [done(), control(SYNC + "3", b"")],
+    "a message without a value": [ber(0x79, text(SYNC + "4", 0x80))],
+    "a message of nobody": [ber(0x79, text("", 0x80), text(b"\x80\0", 0x81))],
+}
+
+
+@pytest.mark.parametrize("how", SYNC_ENDS)
+def test_changes_that_lack_what_they_always_have(server, keep, how):
+    """libldap alone would end the program."""
+    operation, *controls = SYNC_ENDS[how]
+    everybody = [entry(dn("anna"), {"mail": ["anna@example.test"], "entryUUID": ["01" * 16]})]
+    is_lying = []
+
+    def answer(search):
+        if "contextCSN" in search.attributes:
+            return [entry(search.base, {"contextCSN": ["20260101000000.000000Z#000000#000#000000"]})]
+        return [WithControls(operation, controls)] if is_lying else everybody
+    one = keep(server(answer, root={"supportedControl": [SYNC + "1"], "namingContexts": [BASE]}), type="ldap",
+               attributes="mail", filter="(mail=%u)", snapshot_confirm="no")
+    one.wait_log("directory", look="full", entries=1)
+    is_lying.append(True)
+    one.wait_log("directory", state="degraded")
+    assert one.verdict() == TAKEN
+    is_lying.clear()
+    assert one.control("directory", "sync")["ok"]
+    assert one.verdict() == TAKEN
 
 
 def test_a_controller_of_the_same_name_with_fewer_changes_is_another(server, keep):

@@ -100,6 +100,19 @@ class Raw:
         self.octets = octets
 
 
+class WithControls:
+    """OPERATION, and controls (of `control`) behind it."""
+
+    def __init__(self, operation, controls):
+        self.operation = operation
+        self.controls = controls
+
+
+def control(name, value=None):
+    """VALUE is left out if there is none."""
+    return ber(0x30, text(name), *([] if value is None else [text(value)]))
+
+
 def notice_of_disconnection(words=""):
     """RFC 4511 4.4.1.  Of WORDS libldap forgets the memory."""
     return Raw(ber(0x30, integer(0), ber(0x78, integer(52, 10), text(""), text(words),
@@ -121,6 +134,7 @@ class LdapServer:
         self.lock = threading.Lock()
         self.root = root or {}
         self.probed = probed
+        self.extended = lambda number: b""  # what comes for an extended request
         self.searches = Journal("searches")
         self.binds = Journal("binds")
         self.connections = []
@@ -157,6 +171,8 @@ class LdapServer:
                     threading.Timer(self.delay, self.send_late, (connection, number, Search(body))).start()
                 elif tag == 0x63 and not self.send(connection, number, self.reply(Search(body))):
                     return
+                elif tag == 0x77:
+                    connection.sendall(self.extended(number))
                 elif tag == 0x42:
                     return
 
@@ -190,14 +206,22 @@ class LdapServer:
         """False: the connection is over."""
         parts = list(parts)
         last = parts[-1] if parts else b""
-        if not isinstance(last, (Cut, Raw)) and last[:1] not in (b"\x65", b"\x61"):
+        if not isinstance(last, (Cut, Raw, WithControls)) and last[:1] not in (b"\x65", b"\x61"):
             parts.append(done())
         for part in parts:
             if isinstance(part, Cut):
                 connection.shutdown(socket.SHUT_RDWR)
                 return False
-            connection.sendall(part.octets if isinstance(part, Raw) else ber(0x30, integer(number), part))
+            connection.sendall(self.message(number, part))
         return True
+
+    @staticmethod
+    def message(number, part):
+        if isinstance(part, Raw):
+            return part.octets
+        if isinstance(part, WithControls):
+            return ber(0x30, integer(number), part.operation, *([ber(0xa0, *part.controls)] if part.controls else []))
+        return ber(0x30, integer(number), part)
 
     def stop(self):
         self.listener.shutdown()
