@@ -167,7 +167,7 @@ store_open(const char *path, const struct store_plan *plan, void *owner, MDB_env
 
     *env = NULL;
     rc = is_damaged(path, plan, owner) ? MDB_CORRUPTED : open_env(path, plan, owner, env);
-    if (store_is_damage(rc))
+    if (store_is_damage(rc) || rc == EISDIR)
         return store_begin_anew(path, plan, owner, rc, env, e);
     return rc == 0 ? 0 : fail(path, rc, e);
 }

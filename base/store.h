@@ -27,8 +27,9 @@ struct store_plan {
 };
 
 bool store_is_damage(int rc);
-/* *ENV of PATH (mode 0600), whose tables are open.  What is damaged is renamed to PATH.damaged,
- * told in the log, and begun anew.  -1 with E set, and *ENV NULL. */
+/* *ENV of PATH (mode 0600), whose tables are open.  What is damaged, or a directory, is renamed to
+ * PATH.damaged, told in the log, and begun anew; what may not be read stays as it is.  -1 with E
+ * set, and *ENV NULL. */
 int store_open(const char *path, const struct store_plan *plan, void *owner, MDB_env **env,
                struct err *e);
 /* The same, of a file that was opened and turned out to be damaged since: RC says how.  Closes

@@ -1,4 +1,5 @@
 #define _GNU_SOURCE /* setgroups, seteuid, faccessat */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -64,6 +65,23 @@ need_directory(const struct settings *st, struct faults *f, unsigned line, const
         faults_add(f, line, false, "%s: user %s cannot write into it", path, st->server.user);
 }
 
+/* What somebody else has put into state_dir, a backup by root say: a warning, for it may be nothing
+ * of ours. */
+static void
+need_state(const struct settings *st, struct faults *f)
+{
+    DIR *dir = st->server.state_dir != NULL ? opendir(st->server.state_dir) : NULL;
+    const struct dirent *entry;
+
+    while (dir != NULL && (entry = readdir(dir)) != NULL)
+        if (entry->d_type == DT_REG &&
+            faccessat(dirfd(dir), entry->d_name, R_OK | W_OK, AT_EACCESS) != 0 && errno == EACCES)
+            faults_add(f, st->server.state_dir_line, true, "%s/%s: user %s cannot write it",
+                       st->server.state_dir, entry->d_name, st->server.user);
+    if (dir != NULL)
+        closedir(dir);
+}
+
 static void
 need_all(const struct settings *st, struct faults *f)
 {
@@ -86,6 +104,7 @@ need_all(const struct settings *st, struct faults *f)
     }
     need(st, f, st->harvest.redis_password_file_line, st->harvest.redis_password_file);
     need_directory(st, f, st->server.state_dir_line, st->server.state_dir);
+    need_state(st, f);
     if (st->spool.dir_line != 0)
         need_directory(st, f, st->spool.dir_line, st->spool.dir);
 }

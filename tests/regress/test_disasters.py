@@ -1,4 +1,4 @@
-"""What befalls a machine, under mail: a full disk, damaged files, very many connections, signals in the midst of it; and
+"""What befalls a machine, under mail: a full disk, very many connections, signals in the midst of it; and
 every end of data that is none, in pieces."""
 
 import os
@@ -70,36 +70,6 @@ def test_state_s_disk_is_full(exchange, postern, small_disk):
     mx.wait_log("ledger", since=since, state="up")
     mx.crash()
     assert {"198.51.100.0/32", "198.51.100.0"} & {block["network"] for block in mx.control("blocks")["blocks"]}
-
-
-# Damaged files
-
-DAMAGES = {
-    "nothing in it": lambda octets: b"",
-    "half of it": lambda octets: octets[:len(octets) // 2],
-    "other octets": lambda octets: bytes(octet ^ 0x5a for octet in octets),
-    "no pages behind the first two": lambda octets: octets[:8192] + b"\xff" * (len(octets) - 8192),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_state_is_damaged(mx, damage):
-    """Said, set aside, begun anew; and nothing of it is in the way."""
-    mx.save()
-    mx.stop()
-    path = os.path.join(mx.settings["server"]["state_dir"], "policy.mdb")
-    with open(path, "rb") as file:
-        octets = file.read()
-    damaged = DAMAGES[damage](octets)
-    with open(path, "wb") as file:
-        file.write(damaged)
-    since = len(mx.log)
-    mx.start(wait_downstream=False)
-    if damaged:
-        assert "error" in mx.wait_log("ledger", since=since)
-        with open(path + ".damaged", "rb") as kept:
-            assert kept.read() == damaged
-    poll(lambda: mx.client().attempt(CONTENT, "anna@example.test").code == 250, "mail is taken")
 
 
 # Very many
