@@ -13,6 +13,7 @@
 #define SYNC_OIDS "1.3.6.1.4.1.4203.1.9.1." /* RFC 4533 2 */
 
 enum {
+    TAG_BOOLEAN = 0x01,
     TAG_NUMBER = 0x02,
     TAG_OCTETS = 0x04,
     TAG_SEQUENCE = 0x30,
@@ -84,6 +85,15 @@ is_sound_intermediate(struct span fields)
            value.value.n > 0;
 }
 
+/* Those that somebody reads.  No more than how a name begins: what stands behind a NUL in it
+ * libldap does not see. */
+static bool
+is_read(struct span name)
+{
+    return span_starts_nocase(name, SYNC_OIDS) ||
+           span_starts_nocase(name, LDAP_CONTROL_PAGEDRESULTS);
+}
+
 static bool
 is_sound_control(struct span fields)
 {
@@ -91,10 +101,11 @@ is_sound_control(struct span fields)
 
     if (!next_element(&fields, &name))
         return false;
-    while (fields.n > 0)
-        if (!next_element(&fields, &e))
-            return false;
-    return !span_starts_nocase(name.value, SYNC_OIDS) || (e.tag == TAG_OCTETS && e.value.n > 0);
+    if (!is_read(name.value))
+        return true;
+    if (next_element(&fields, &e) && e.tag == TAG_BOOLEAN && !next_element(&fields, &e))
+        return false;
+    return e.tag == TAG_OCTETS && e.value.n > 0;
 }
 
 static bool

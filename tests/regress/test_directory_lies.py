@@ -428,6 +428,7 @@ BAD_LOOKS = {
     "an entry with half a name": [known(1, "anna"), person("ben", objectGUID=[b"short"])],
     "a cut": [known(1, "anna"), Cut()],
     "garbage": [known(1, "anna"), Raw(b"\x30\x84\x7f\xff\xff\xff"), Cut()],
+    "an empty paging": [WithControls(done(), [control("1.2.840.113556.1.4.319", b"")])],
     "two in parts": [entry(dn("anna"), {"objectGUID": [b"1" * 16], "proxyAddresses;range=0-1": ["smtp:x@example.test"],
                                         "mail;range=0-1": ["y@example.test"]})],
     "the same again": [known(1, "anna", **{"proxyAddresses": [], "proxyAddresses;range=0-1": ["smtp:x@example.test"]})],

@@ -82,6 +82,31 @@ static const struct {
             "1.3.6.1.4.1.4203.1.9.1.3"
             "\x04\x00"),
      false},
+    {"paging",
+     OCTETS("\x30\x27\x02\x01\x05\x42\x00\xa0\x20\x30\x1e\x04\x16"
+            "1.2.840.113556.1.4.319"
+            "\x04\x04\x30\x02\x04\x00"),
+     true},
+    {"paging, an empty value",
+     OCTETS("\x30\x23\x02\x01\x05\x42\x00\xa0\x1c\x30\x1a\x04\x16"
+            "1.2.840.113556.1.4.319"
+            "\x04\x00"),
+     false},
+    {"paging, another thing for a value",
+     OCTETS("\x30\x28\x02\x01\x05\x42\x00\xa0\x21\x30\x1f\x04\x16"
+            "1.2.840.113556.1.4.319"
+            "\x02\x01\x00\x04\x02\x30\x00"),
+     false},
+    {"paging for who reads on behind a NUL",
+     OCTETS("\x30\x25\x02\x01\x05\x42\x00\xa0\x1e\x30\x1c\x04\x18"
+            "1.2.840.113556.1.4.319"
+            "\x00"
+            "1\x04\x00"),
+     false},
+    {"another's, an empty value",
+     OCTETS("\x30\x0e\x02\x01\x05\x42\x00\xa0\x07\x30\x05\x04\x01\x31"
+            "\x04\x00"),
+     true},
     {"something else behind the operation", OCTETS("\x30\x07\x02\x01\x05\x42\x00\x04\x00"), true},
 };
 
