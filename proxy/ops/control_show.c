@@ -86,7 +86,7 @@ add_moment(struct text_table *t, const json_t *value)
     text_table_add(t, out);
 }
 
-#define NAME_COLUMNS 14
+#define NAME_COLUMNS 13 /* and a blank, also behind a longer name */
 #define FOLD_COLUMNS 64
 
 /* A name, and its value in lines folded at spaces. */
@@ -103,11 +103,11 @@ line(FILE *out, const char *name, const char *value)
         const char *end = memrchr(rest, ' ', FOLD_COLUMNS);
         if (!end)
             break;
-        fprintf(out, "%-*s%.*s\n", NAME_COLUMNS, name, (int)(end - rest), rest);
+        fprintf(out, "%-*s %.*s\n", NAME_COLUMNS, name, (int)(end - rest), rest);
         rest = end + 1;
         name = "";
     }
-    fprintf(out, "%-*s%s\n", NAME_COLUMNS, name, rest);
+    fprintf(out, "%-*s %s\n", NAME_COLUMNS, name, rest);
 }
 
 #define NEW_TABLE(...)                                                                             \

@@ -71,6 +71,9 @@ static const struct {
     {CONTROL_forget, "{\"address\":\"\\u001b[2Jx\\u009b1m\\u007f\\u00e4\"}",
      "address       ?[2Jx??1m?\xc3\xa4\n"},
     {CONTROL_forget, "{\"a\\r\":{\"\\u001b\":1}}", "a?\n  ?           1\n"},
+    /* A name that fills its column does not run into its value. */
+    {CONTROL_unblock, "{\"ended\":0,\"still_blocked_by\":[\"192.0.2.0/24\"]}",
+     "ended         0\nstill_blocked_by 192.0.2.0/24\n"},
     /* A long value is folded. */
     {CONTROL_reload,
      "{\"error\":\"0123456789 0123456789 0123456789 0123456789 0123456789 0123456789 end\"}",
