@@ -239,11 +239,11 @@ static bool
 write_block(struct message *m)
 {
     struct message_chunk *c = m->block;
+    size_t counted = m->block_memory;
 
     m->block = NULL;
-    spool_memory_give(m->spool, m->block_memory);
     m->block_memory = 0;
-    bool is_ok = spool_file_write(m->file, c->data, c->n);
+    bool is_ok = spool_file_write(m->file, c->data, c->n, counted);
     free(c);
     return is_ok || fail(m);
 }

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -49,7 +50,8 @@ struct spool_file {
     int fd; /* the thread's, from its first job until the last; -1: none yet */
     uint64_t size;
     size_t unwritten;
-    unsigned jobs; /* under way */
+    unsigned jobs;           /* under way */
+    LIST_HEAD(, job) writes; /* of them */
     char *read_block;
 };
 
@@ -57,10 +59,13 @@ enum job_kind { JOB_WRITE, JOB_READ, JOB_CLOSE, JOB_STOP };
 
 struct job {
     struct mailbox_item item;
+    LIST_ENTRY(job) link; /* of a write, in its file's list */
     enum job_kind kind;
     bool is_ok;
+    bool is_begun; /* under the spool's lock, as `block` of a write until then */
     struct spool_file *file;
-    char *block;
+    char *block;    /* NULL: thrown away, the owner is gone */
+    size_t counted; /* what was taken of memory_total for it */
     size_t n;
     uint64_t offset;
 };
@@ -144,11 +149,24 @@ read_all(int fd, char *p, size_t n, uint64_t offset)
     return true;
 }
 
+/* False: nobody wants it any more. */
+static bool
+begin(struct spool *s, struct job *j)
+{
+    pthread_mutex_lock(&s->lock);
+    j->is_begun = true;
+    bool is_wanted = j->block != NULL;
+    pthread_mutex_unlock(&s->lock);
+    return is_wanted;
+}
+
 static void
 do_job(struct spool *s, struct job *j)
 {
     struct spool_file *f = j->file;
 
+    if (!begin(s, j))
+        return;
     if (f->fd < 0 && j->kind == JOB_WRITE) {
         pthread_mutex_lock(&s->lock);
         char *dir = span_dup(span_str(s->dir));
@@ -376,6 +394,29 @@ retire(struct spool_file *f)
     mailbox_post(f->spool->jobs, &j->item);
 }
 
+static void
+free_block(struct job *j)
+{
+    free(j->block);
+    j->block = NULL;
+    spool_memory_give(j->file->spool, j->counted);
+    j->counted = 0;
+}
+
+/* What waits for the disk: a client that sends, goes and comes again would have any amount of it
+ * wait while the disk is slow. */
+static void
+throw_away(struct spool_file *f)
+{
+    struct job *j;
+
+    pthread_mutex_lock(&f->spool->lock);
+    LIST_FOREACH(j, &f->writes, link)
+    if (!j->is_begun)
+        free_block(j);
+    pthread_mutex_unlock(&f->spool->lock);
+}
+
 void
 spool_file_free(struct spool_file **fp)
 {
@@ -385,45 +426,48 @@ spool_file_free(struct spool_file **fp)
         return;
     *fp = NULL;
     f->done = NULL;
-    /* Its room is free for the client's next message, though its last blocks may be under way. */
+    throw_away(f);
+    /* Its room is free for the client's next message, though one block may be under way. */
     leave_share(f->spool, f->share, f->size);
     f->share = NULL;
     if (f->jobs == 0)
         retire(f);
 }
 
-static bool
-start_job(struct spool_file *f, enum job_kind kind, char *block, size_t n, uint64_t offset)
+static struct job *
+start_job(struct spool_file *f, enum job_kind kind, size_t n, uint64_t offset)
 {
     struct job *j = calloc(1, sizeof(*j));
 
     if (j == NULL)
-        return false;
+        return NULL;
     j->kind = kind;
     j->file = f;
-    j->block = block;
     j->n = n;
     j->offset = offset;
     f->jobs++;
     f->client->jobs++;
-    mailbox_post(f->spool->jobs, &j->item);
-    return true;
+    return j;
 }
 
 bool
-spool_file_write(struct spool_file *f, char *block, size_t n)
+spool_file_write(struct spool_file *f, char *block, size_t n, size_t counted)
 {
-    if (!take_disk(f->spool, f->share, n)) {
+    bool fits = take_disk(f->spool, f->share, n);
+    struct job *j = fits ? start_job(f, JOB_WRITE, n, f->size) : NULL;
+
+    if (fits)
+        f->size += n; /* given back with the file, whatever comes of the job */
+    if (j == NULL) {
         free(block);
+        spool_memory_give(f->spool, counted);
         return false;
     }
-    uint64_t offset = f->size;
-    f->size += n;
-    if (!start_job(f, JOB_WRITE, block, n, offset)) {
-        free(block);
-        return false;
-    }
+    j->block = block;
+    j->counted = counted;
     f->unwritten += n;
+    LIST_INSERT_HEAD(&f->writes, j, link);
+    mailbox_post(f->spool->jobs, &j->item);
     return true;
 }
 
@@ -432,7 +476,12 @@ spool_file_read(struct spool_file *f, uint64_t offset, size_t n)
 {
     if (f->read_block == NULL && (f->read_block = malloc(SPOOL_BLOCK)) == NULL)
         return false;
-    return start_job(f, JOB_READ, f->read_block, n, offset);
+    struct job *j = start_job(f, JOB_READ, n, offset);
+    if (j == NULL)
+        return false;
+    j->block = f->read_block;
+    mailbox_post(f->spool->jobs, &j->item);
+    return true;
 }
 
 size_t
@@ -452,7 +501,8 @@ handle_results(struct spool_client *c, struct mailbox_item *item)
         c->jobs--;
         if (j->kind == JOB_WRITE) {
             f->unwritten -= j->n;
-            free(j->block);
+            LIST_REMOVE(j, link);
+            free_block(j);
         }
         if (f->done != NULL)
             f->done(f->arg, j->is_ok, j->kind == JOB_READ ? f->read_block : NULL, j->n);

@@ -43,11 +43,13 @@ typedef void spool_done_fn(void *arg, bool is_ok, const char *data, size_t n);
 /* CLIENT's share of disk_total is a quarter.  NULL when memory is out. */
 struct spool_file *spool_file_new(struct spool_client *c, const struct network *client,
                                   spool_done_fn *done, void *arg);
-/* Work under way is let finish by itself; DONE is not called any more. */
+/* What was not written yet is thrown away, the block at hand is let finish by itself; DONE is not
+ * called any more. */
 void spool_file_free(struct spool_file **f);
-/* Append BLOCK (malloc'd, taken over in any case) to the file.  False when the limits leave no
- * room. */
-bool spool_file_write(struct spool_file *f, char *block, size_t n);
+/* Append BLOCK (malloc'd) to the file.  It is taken over in any case, and so are the COUNTED octets
+ * that were taken of memory_total for it: they are given back when it is freed.  False when the
+ * limits leave no room. */
+bool spool_file_write(struct spool_file *f, char *block, size_t n, size_t counted);
 /* Read N (at most SPOOL_BLOCK) octets at OFFSET; one read at a time. False when memory is out. The
  * data is valid during the call of DONE and until the next read. */
 bool spool_file_read(struct spool_file *f, uint64_t offset, size_t n);
