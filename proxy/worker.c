@@ -281,7 +281,8 @@ worker_pool(struct worker *w, const char *downstream)
 static void
 finish_if_done(struct worker *w)
 {
-    if (w->is_draining && TAILQ_EMPTY(&w->sessions) && TAILQ_EMPTY(&w->dead) && w->orphans == 0)
+    if (w->is_draining && TAILQ_EMPTY(&w->sessions) && TAILQ_EMPTY(&w->dead) &&
+        !delivery_has_orphans(w, clock_ms()))
         event_base_loopbreak(w->loop.base);
 }
 
@@ -408,6 +409,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
     press(w, now_ms);
     if (w->is_draining && now_ms >= w->private->drain_until_ms)
         drain_sessions(w, true);
+    finish_if_done(w);
 }
 
 static void
@@ -593,6 +595,7 @@ worker_free(struct worker *w)
     if (w->loop.base != NULL) {
         hosts_set_post(w->srv->hosts, w->index, NULL, NULL);
         close_listeners(w);
+        delivery_end_orphans(w);
         retire_pools(w);
         pools_end(&w->private->all_pools);
         directory_client_free(&w->directory);
@@ -647,6 +650,7 @@ worker_new(struct server *srv, unsigned index, struct settings *st, struct tls_c
     TAILQ_INIT(&w->sessions);
     TAILQ_INIT(&w->dead);
     TAILQ_INIT(&w->waiting);
+    TAILQ_INIT(&w->orphans);
     TAILQ_INIT(&w->private->all_pools);
     w->private->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     w->loop.scratch = malloc(STREAM_SCRATCH);

@@ -37,7 +37,7 @@ struct worker {
     struct session_list sessions;
     struct session_list dead;     /* closed in this turn: freed at its end */
     struct delivery_list waiting; /* for another's burst of the same message */
-    unsigned orphans;             /* bursts past their end of data whose session is gone */
+    struct delivery_list orphans; /* bursts past their end of data whose session is gone */
     bool is_draining;
 
     struct worker_private *private;

@@ -236,18 +236,16 @@ relay_is_past_end(const struct relay *r)
     return r->attempt.d != NULL && downstream_is_past_end(r->attempt.d);
 }
 
-bool
-relay_abandon(struct relay **rp, void *arg)
+const struct message *
+relay_message(const struct relay *r)
 {
-    struct relay *r = *rp;
+    return r->message;
+}
 
-    if (r == NULL)
-        return false;
+void
+relay_end(struct relay **rp)
+{
+    if (*rp != NULL)
+        relay_free(*rp);
     *rp = NULL;
-    if (relay_is_past_end(r)) {
-        r->arg = arg;
-        return true;
-    }
-    relay_free(r);
-    return false;
 }

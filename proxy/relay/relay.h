@@ -10,7 +10,7 @@
 
 /* The handing over of one message, over all attempts: a connection, the burst, another host if the
  * first vanished before the end of data was written, and one outcome, whatever happened.  Owns the
- * message.  A burst past its end of data is never cancelled: abandoned, it runs on alone. */
+ * message.  A burst past its end of data is never cancelled: it runs on without the client. */
 
 struct relay;
 
@@ -42,17 +42,17 @@ struct relay_client {
 /* OUTCOME and M are valid during the call; the relay is freed behind it. */
 typedef void relay_done_fn(void *arg, const struct relay_outcome *outcome, struct message *m);
 
-/* Begin.  M is taken over, and freed after DONE, which is called exactly once from the loop, also
- * for an abandoned relay whose burst is past its end of data.  NULL when memory is out: M stays the
- * caller's. */
+/* Begin.  M is taken over, and freed after DONE, which is called exactly once from the loop, unless
+ * relay_end is first.  NULL when memory is out: M stays the caller's. */
 struct relay *relay_start(struct pool *p, struct message *m, const struct relay_client *client,
                           relay_done_fn *done, void *arg);
-/* Is the burst past its end of data? Then relay_abandon does not end it. */
+/* Is the burst past its end of data? */
 bool relay_is_past_end(const struct relay *r);
-/* The client is gone, or has its answer.  Before the end of data: it is cancelled, DONE is not
- * called, and the message freed; returns false.  After it: DONE is called with ARG when it ends;
- * returns true. */
-bool relay_abandon(struct relay **r, void *arg);
+/* What it hands over; the relay's. */
+const struct message *relay_message(const struct relay *r);
+/* Cancel it: DONE is not called, and the message is freed.  Past the end of data only when the
+ * process ends.  Clears *R; NULL is fine. */
+void relay_end(struct relay **r);
 
 /* Does the reply to a whole message speak of one of its recipients, not of the message? (Exchange's
  * late verdicts: 5.1.x but the sender's, 5.2.x, 5.4.1, 5.7.12x, 5.7.13x, RESOLVER.) */

@@ -11,7 +11,7 @@
 #include "proxy/session/session_private.h"
 
 struct delivery {
-    TAILQ_ENTRY(delivery) link; /* among the worker's that wait for another's burst */
+    TAILQ_ENTRY(delivery) link; /* among the worker's waiting ones, or its orphans */
     struct worker *w;
     struct session *s; /* NULL: gone */
     struct settings *st;
@@ -90,7 +90,7 @@ delivery_free(struct delivery *d)
     if (d->kick != NULL)
         event_free(d->kick);
     if (d->is_orphan)
-        d->w->orphans--;
+        TAILQ_REMOVE(&d->w->orphans, d, link);
     message_free(&d->m);
     if (d->pool != NULL)
         pool_release(d->pool);
@@ -389,8 +389,26 @@ delivery_is_past_end(const struct delivery *d)
     return d->relay != NULL && relay_is_past_end(d->relay);
 }
 
+/* It comes to nothing, or nobody will know. */
+static void
+give_up(struct delivery *d, const char *why)
+{
+    struct message_log line = {.session = d->session,
+                               .client = d->client.address,
+                               .host = "",
+                               .status = "4.4.2",
+                               .reply = why,
+                               .delay_ms = clock_ms() - d->end_ms};
+
+    message_log(&line, d->relay != NULL ? relay_message(d->relay) : d->m);
+    relay_end(&d->relay);
+    if (d->is_claimed)
+        deliveries_finish(guard(d), d->keys, d->served, d->n_keys, false, 0, clock_ms());
+    delivery_free(d);
+}
+
 void
-delivery_abandon(struct delivery **dp)
+delivery_abandon(struct delivery **dp, const char *why)
 {
     struct delivery *d = *dp;
 
@@ -398,14 +416,31 @@ delivery_abandon(struct delivery **dp)
         return;
     *dp = NULL;
     d->s = NULL;
-    if (d->relay != NULL && relay_abandon(&d->relay, d)) {
-        d->is_orphan = true;
-        d->w->orphans++;
+    metrics_message(d->w->srv->metrics, METRICS_STATUS_DEFERRED, d->size);
+    if (!delivery_is_past_end(d)) {
+        give_up(d, why);
         return;
     }
-    if (d->is_claimed)
-        deliveries_finish(guard(d), d->keys, d->served, d->n_keys, false, 0, clock_ms());
-    delivery_free(d);
+    d->is_orphan = true;
+    TAILQ_INSERT_TAIL(&d->w->orphans, d, link);
+}
+
+bool
+delivery_has_orphans(const struct worker *w, int64_t now_ms)
+{
+    const struct delivery *d;
+
+    TAILQ_FOREACH(d, &w->orphans, link)
+    if (now_ms - d->end_ms < d->st->server.reply_deadline)
+        return true;
+    return false;
+}
+
+void
+delivery_end_orphans(struct worker *w)
+{
+    while (!TAILQ_EMPTY(&w->orphans))
+        give_up(TAILQ_FIRST(&w->orphans), "shutdown");
 }
 
 void

@@ -29,9 +29,15 @@ struct delivery_result {
 /* Take M over.  session_delivered is called exactly once, from the loop, unless delivery_abandon is
  * first. NULL when memory is out: M stays the caller's. */
 struct delivery *delivery_start(struct session *s, struct message *m, const char *downstream);
-/* The session has no more interest: what can be stopped is. */
-void delivery_abandon(struct delivery **d);
+/* The session has no more interest, and its client has no 250: what can be stopped is.  WHY is for
+ * the `message` line, unless the burst goes on, which has its own at its end.  Clears *D; NULL is
+ * fine. */
+void delivery_abandon(struct delivery **d, const char *why);
 bool delivery_is_past_end(const struct delivery *d);
+/* Is there a burst on W whose session is gone, and whose reply_deadline is not over? */
+bool delivery_has_orphans(const struct worker *w, int64_t now_ms);
+/* At the end of W: what became of its orphans is never known. */
+void delivery_end_orphans(struct worker *w);
 /* A burst that a delivery of W waits for is over. */
 void delivery_wake(struct worker *w, uint64_t ticket);
 

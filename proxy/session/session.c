@@ -251,7 +251,7 @@ session_close(struct session *s, const char *reason)
 {
     if (s->wait == SESSION_WAIT_CLOSE)
         return;
-    session_relay_drop(s);
+    session_relay_drop(s, reason);
     session_reset(s);
     leave_tarpit(s);
     leave_handshake(s);
@@ -338,10 +338,7 @@ on_deadline(struct session *s)
         end_delay(s);
         return;
     case SESSION_WAIT_RELAY:
-        session_reply(s, SMTP_REPLY_DEADLINE, NULL);
-        session_relay_drop(s);
-        session_reset(s);
-        session_continue(s);
+        session_late(s);
         return;
     case SESSION_WAIT_TLS:
         session_close(s, "tls-timeout");
@@ -359,8 +356,10 @@ on_deadline(struct session *s)
     case SESSION_WAIT_DNS:
     case SESSION_WAIT_DIRECTORY:
     case SESSION_WAIT_QUESTION:
-        /* Those who answer keep the time; this is the net below them. */
-        session_reply_close(s, SMTP_REPLY_TIMEOUT, hostname, "timeout");
+        if (s->tx->end_ms != 0)
+            session_late(s);
+        else /* those who answer keep the time; this is the net below them */
+            session_reply_close(s, SMTP_REPLY_TIMEOUT, hostname, "timeout");
         return;
     }
 }

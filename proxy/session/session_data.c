@@ -328,9 +328,32 @@ session_delivered(struct session *s, const struct delivery_result *result)
 }
 
 void
-session_relay_drop(struct session *s)
+session_relay_drop(struct session *s, const char *why)
 {
-    delivery_abandon(&s->delivery);
+    delivery_abandon(&s->delivery, why);
+}
+
+void
+session_late(struct session *s)
+{
+    if (s->delivery == NULL) {
+        refuse_message(s, SMTP_REPLY_DEADLINE, NULL);
+    } else {
+        struct smtp_reply reply = smtp_reply_make(SMTP_REPLY_DEADLINE, NULL);
+        session_reply_value(s, &reply);
+        session_relay_drop(s, reply.text);
+        session_reset(s);
+    }
+    session_continue(s);
+}
+
+/* What is left of reply_deadline. */
+static int64_t
+time_left(const struct session *s)
+{
+    int64_t left_ms = s->tx->end_ms + s->st->server.reply_deadline - clock_ms();
+
+    return left_ms > 0 ? left_ms : 1;
 }
 
 /* The message is complete and clean. */
@@ -367,7 +390,7 @@ hand_over(struct session *s, bool is_proven)
         refuse_message(s, SMTP_REPLY_INTERNAL, NULL);
         return;
     }
-    session_set_wait(s, SESSION_WAIT_RELAY, s->st->server.reply_deadline);
+    session_set_wait(s, SESSION_WAIT_RELAY, time_left(s));
 }
 
 static void
@@ -398,7 +421,7 @@ prove(struct session *s)
         hand_over(s, false);
         return;
     }
-    session_set_wait(s, SESSION_WAIT_DNS, s->st->server.reply_deadline);
+    session_set_wait(s, SESSION_WAIT_DNS, time_left(s));
     worker_plan(s->w);
 }
 

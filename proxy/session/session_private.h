@@ -177,7 +177,10 @@ void session_data(struct session *s);
 void session_bdat(struct session *s, struct span argument);
 /* Octets of DATA or of a chunk; returns how many were used. */
 size_t session_content(struct session *s, struct span in);
-void session_relay_drop(struct session *s);
+/* Nobody waits for what comes of the message any more; WHY is for the log. */
+void session_relay_drop(struct session *s, const char *why);
+/* reply_deadline is over: say so, and go on. */
+void session_late(struct session *s);
 /* The delivery is over: RESULT is valid during the call, what it holds is the session's. */
 void session_delivered(struct session *s, const struct delivery_result *result);
 

@@ -1,11 +1,14 @@
 """What the DNS says about a client: block lists, and SPF for NDRs, from a real name server."""
 
+import contextlib
 import os
+import socket
 import tempfile
 
 import pytest
 
 from conftest import CONTENT
+from harness import exchange as does
 from harness.servers import Nsd
 
 ZONE = """$ORIGIN dns.test.
@@ -115,3 +118,51 @@ def test_ndrs_go_to_proven_senders_only(mx, address, helo, sender, proven):
     recipient = one.exchange.delivered[0].recipients[0]
     assert ("NOTIFY=NEVER" in recipient) is not proven
     assert one.wait_log("message").get("ndr") == (None if proven else "no")
+
+
+@contextlib.contextmanager
+def silent_name_server():
+    """It hears questions, which can be received from it, and answers none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(30)
+        yield server
+
+
+def begin(one, sender):
+    client = one.client()
+    client.envelope(sender, "anna@example.test")
+    client.ok("DATA")
+    client.send(CONTENT + b".\r\n")
+    return client
+
+
+def hung(exchange, postern, server, timeout, deadline):
+    """Whose SPF takes TIMEOUT, and whose downstream takes for ever."""
+    downstream = exchange()
+    downstream.on("EOD", does.hang)
+    return postern(downstream, settings={
+        "server": {"reply_deadline": deadline}, "remote_domain example.org": {"ndr": "unproven"},
+        "dns": {"nameserver": f"127.0.0.1:{server.getsockname()[1]}", "timeout": timeout}})
+
+
+def test_reply_deadline_includes_the_time_that_spf_took(exchange, postern):
+    """Whose message ended later, but needed no SPF, is not answered before."""
+    with silent_name_server() as server:
+        one = hung(exchange, postern, server, "2s", "3s")
+        first = begin(one, "a@example.org")
+        server.recv(512)
+        second = begin(one, "a@example.net")
+        assert second.reply().status == "451 4.4.2"
+        first.socket.settimeout(1)
+        assert first.reply().status == "451 4.4.2"
+
+
+def test_reply_deadline_ends_a_wait_for_spf(exchange, postern):
+    with silent_name_server() as server:
+        one = hung(exchange, postern, server, "1h", "300ms")
+        client = begin(one, "a@example.org")
+        assert client.reply().status == "451 4.4.2"
+        assert one.wait_log("message")["status"] == "4.4.2"
+        assert one.metrics()['postern_messages_total{status="deferred"}'] == 1
+        assert client.command("NOOP").code == 250

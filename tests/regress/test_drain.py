@@ -103,6 +103,41 @@ def test_burst_past_its_end_is_waited_for(start):
     assert len(mx.exchange.delivered) == 1
 
 
+def send_and_go(mx, gate):
+    """A message whose client is gone by the time its end has reached the downstream."""
+    mx.exchange.on("EOD", gate)
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.ok("DATA")
+    client.send(CONTENT + b".\r\n")
+    gate.reached.wait()
+    client.reset()
+    mx.clients.remove(client)
+    mx.wait_log("close", reason="client-reset")
+
+
+def test_burst_whose_client_is_gone_is_waited_for(start):
+    mx = start(drain_timeout="100ms")
+    send_and_go(mx, gate := faults.Gate())
+    idle = mx.client()
+    mx.send_signal(signal.SIGTERM)
+    assert idle.reply().status == SHUTDOWN
+    idle.ended()
+    assert mx.is_running()
+    gate.open()
+    assert mx.wait_exit() == 0
+    assert mx.wait_log("message")["status"] == "2.6.0"
+    assert len(mx.exchange.delivered) == 1
+
+
+def test_burst_is_waited_for_no_longer_than_reply_deadline(start):
+    mx = start(reply_deadline="500ms")
+    send_and_go(mx, faults.Gate())
+    mx.send_signal(signal.SIGTERM)
+    assert mx.wait_exit() == 0
+    assert mx.wait_log("message")["status"] == "4.4.2"
+
+
 def test_slow_session_is_ended(start):
     """A client that never comes to its end does not keep the process."""
     mx = start(drain_timeout="200ms")
@@ -147,3 +182,14 @@ def test_sigterm_twice(start):
     mx.send_signal(signal.SIGTERM)
     mx.send_signal(signal.SIGTERM)
     assert mx.wait_exit() == 0
+
+
+def test_sigterm_twice_with_a_burst_whose_client_is_gone(start):
+    mx = start()
+    send_and_go(mx, faults.Gate())
+    idle = mx.client()
+    mx.send_signal(signal.SIGTERM)
+    assert idle.reply().status == SHUTDOWN
+    mx.send_signal(signal.SIGTERM)
+    assert mx.wait_exit() == 0
+    assert mx.wait_log("message")["status"] == "4.4.2"

@@ -223,6 +223,21 @@ def test_client_gone_while_its_message_is_handed_on(mx, verb, end):
     assert len(mx.exchange.delivered) == len(mx.exchange.received) == 1
 
 
+@pytest.mark.parametrize("verb, status", [("MAIL", "4.4.2"), ("EOD", "2.6.0")])
+def test_message_of_a_client_that_is_gone_has_its_line(mx, verb, status):
+    """What was read to its end is told and counted, whatever came of it."""
+    gate = faults.Gate()
+    mx.exchange.on(verb, gate)
+    client = start_message(mx)
+    gate.reached.wait()
+    client.reset()
+    mx.clients.remove(client)
+    mx.wait_log("close", reason="client-reset")
+    gate.open()
+    assert mx.wait_log("message")["status"] == status
+    assert mx.metrics()['postern_messages_total{status="deferred"}'] == 1  # for all that the client knows
+
+
 def test_retry_waits_for_the_burst_under_way(mx):
     gate = faults.Gate()
     mx.exchange.on("EOD", gate)

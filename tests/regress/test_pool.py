@@ -278,6 +278,19 @@ def test_reply_deadline(exchange, postern):
     gate.open()
 
 
+def test_reply_deadline_before_the_end_of_data(exchange, postern):
+    """What is read to its end has its line and is counted, though it got nowhere."""
+    mx = postern(downstream := exchange(), settings={"server": {"reply_deadline": "300ms"}})
+    downstream.on("MAIL", faults.hang)
+    client = mx.client()
+    assert client.deliver(CONTENT, "anna@example.test", "ben@example.test").status == "451 4.4.2"
+    line = mx.wait_log("message")
+    assert (line["from"], line["rcpts"], line["status"]) == ("<sender@example.org>", "2", "4.4.2")
+    assert "did not answer in time" in line["reply"]
+    assert mx.metrics()['postern_messages_total{status="deferred"}'] == 1
+    assert client.command("NOOP").code == 250
+
+
 def test_two_workers_share_the_limit(exchange, postern):
     mx = postern(downstream := exchange(), settings={
         "server": {"workers": 2}, "downstream exchange": {"max_connections": 2}})
