@@ -106,9 +106,7 @@ on_section(void *arg, unsigned line, const char *header)
             *p = ascii_lower(*p);
     l->section = find_instance(l->st, l->id, name);
     if (l->section != NULL) {
-        faults_add(l->faults, line, false, "duplicate section [%s], first in line %u", header,
-                   *settings_section_line(l->id, l->section));
-        free(name);
+        free(name); /* it goes on; a key that it has already is the fault */
     } else if (settings_sections[l->id].is_named) {
         l->section = settings_add_instance(l->st, l->id, name);
     } else {

@@ -133,7 +133,7 @@ main(int argc, char **argv)
     bool is_check = false, is_init = false;
     int c;
 
-    while ((c = getopt_long(argc, argv, "c:t", options, NULL)) != -1) {
+    while ((c = getopt_long(argc, argv, "c:thV", options, NULL)) != -1) {
         switch (c) {
         case 'c':
             path = optarg;

@@ -45,6 +45,8 @@
 /* So many handshakes are worth a look through the heap, which takes a millisecond or so. */
 #define TRIM_HANDSHAKES 100u
 
+static const int signal_numbers[] = {SIGTERM, SIGINT, SIGHUP};
+
 struct server_shared {
     pthread_mutex_t lock; /* over the two that a reload swaps */
     struct settings *settings;
@@ -122,6 +124,7 @@ log_options(const struct settings *st)
                                 .hostname = st->server.hostname};
 }
 
+/* A warning has an event of its own: `config` says what came of a load, and nothing else. */
 static void
 log_faults(const struct faults *f, const char *path)
 {
@@ -132,10 +135,12 @@ log_faults(const struct faults *f, const char *path)
 
     while ((text = faults_next(f, &i, &line, &is_warning)) != NULL) {
         struct log_line l;
-        log_begin(&l, is_warning ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, "config");
-        /* A warning is no state: who waits for one finds the outcome. */
-        if (!is_warning)
+        if (is_warning) {
+            log_begin(&l, LOG_LEVEL_WARNING, "warning");
+        } else {
+            log_begin(&l, LOG_LEVEL_ERROR, "config");
             log_str(&l, "state", "rejected");
+        }
         log_str(&l, "file", path);
         if (line != 0)
             log_int(&l, "line", line);
@@ -298,6 +303,15 @@ trim_heap(struct server *srv)
 #endif
 }
 
+static void
+save_hosts(struct server *srv, const struct settings *st)
+{
+    struct err e = {.kind = ERR_NONE};
+
+    if (st->server.state_dir != NULL && host_memory_save(srv->hosts, st->server.state_dir, &e) != 0)
+        log_event(LOG_LEVEL_WARNING, "downstream", "state", "degraded", "error", e.text, NULL);
+}
+
 /* Of the ledger it is said when it can no longer be written, and when it can again. */
 static void
 save(struct server *srv, const struct settings *st)
@@ -311,8 +325,7 @@ save(struct server *srv, const struct settings *st)
     else if (!is_saved && !sh->is_unsaved)
         log_event(LOG_LEVEL_WARNING, "ledger", "state", "degraded", "error", e.text, NULL);
     sh->is_unsaved = !is_saved;
-    if (st->server.state_dir != NULL && host_memory_save(srv->hosts, st->server.state_dir, &e) != 0)
-        log_event(LOG_LEVEL_WARNING, "downstream", "state", "degraded", "error", e.text, NULL);
+    save_hosts(srv, st);
 }
 
 static void
@@ -352,12 +365,11 @@ on_gate(evutil_socket_t fd, short what, void *arg)
 static bool
 make_events(struct server *srv)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
     struct server_shared *sh = srv->shared;
     struct timeval second = {.tv_sec = 1}, now = {.tv_usec = 1000};
 
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        sh->signals[i] = evsignal_new(sh->loop.base, numbers[i], on_signal, srv);
+    for (size_t i = 0; i < sizeof(signal_numbers) / sizeof(signal_numbers[0]); i++) {
+        sh->signals[i] = evsignal_new(sh->loop.base, signal_numbers[i], on_signal, srv);
         if (sh->signals[i] == NULL || event_add(sh->signals[i], NULL) != 0)
             return false;
     }
@@ -371,9 +383,9 @@ make_events(struct server *srv)
 
 /* --- beginning --- */
 
-/* One listening socket of an address; every worker has its own (SO_REUSEPORT). */
+/* One socket of an address, to listen on later; every worker has its own (SO_REUSEPORT). */
 static int
-listen_on(const struct listen_entry *entry, int *fd, struct err *e)
+bind_to(const struct listen_entry *entry, int *fd, struct err *e)
 {
     struct sockaddr_storage sa;
     socklen_t n = netaddr_to_sockaddr(&entry->address, entry->port, &sa);
@@ -388,7 +400,7 @@ listen_on(const struct listen_entry *entry, int *fd, struct err *e)
     setsockopt(*fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
     if (sa.ss_family == AF_INET6)
         setsockopt(*fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-    if (bind(*fd, (struct sockaddr *)&sa, n) != 0 || listen(*fd, BACKLOG) != 0) {
+    if (bind(*fd, (struct sockaddr *)&sa, n) != 0) {
         err_errno(e, ERR_SYSTEM, errno, "listen = %s:%u", text, (unsigned)entry->port);
         close(*fd);
         return -1;
@@ -408,7 +420,7 @@ check_free(const struct listen_entry *entry, struct err *e)
     int fd = socket(sa.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
     if (fd < 0)
-        return 0; /* told by listen_on, or skipped */
+        return 0; /* told by bind_to, or skipped */
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
     if (sa.ss_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
@@ -451,7 +463,7 @@ open_sockets(struct server *srv, const struct settings *st, struct sockets *out,
         return err_set(e, ERR_SYSTEM, "out of memory");
     for (size_t i = 0; i < n; i++) {
         if (is_without_ipv6(&st->server.listen.v[i]))
-            log_event(LOG_LEVEL_WARNING, "config", "error",
+            log_event(LOG_LEVEL_WARNING, "warning", "error",
                       "this machine has no IPv6: an address in listen is skipped", NULL);
         else
             usable[out->n_listen++] = st->server.listen.v[i];
@@ -461,10 +473,21 @@ open_sockets(struct server *srv, const struct settings *st, struct sockets *out,
         result = check_free(&usable[i], e);
     for (size_t k = 0; k < out->n_listen * srv->n_workers && result == 0; k++) {
         out->v[k].entry = usable[k % out->n_listen];
-        result = listen_on(&out->v[k].entry, &out->v[k].fd, e);
+        result = bind_to(&out->v[k].entry, &out->v[k].fd, e);
     }
     free(usable);
     return result;
+}
+
+/* Only when all else stands: who finds the port open finds the control socket and the metrics, and
+ * may send signals. */
+static int
+listen_all(const struct server *srv, const struct sockets *sockets, struct err *e)
+{
+    for (size_t k = 0; k < sockets->n_listen * srv->n_workers; k++)
+        if (listen(sockets->v[k].fd, BACKLOG) != 0)
+            return err_errno(e, ERR_SYSTEM, errno, "listen");
+    return 0;
 }
 
 /* Make PATH, if only its last part is missing, for USER. */
@@ -673,6 +696,19 @@ server_new(const char *settings_path, struct settings *st)
     return srv;
 }
 
+/* Hold back (SIG_BLOCK) or let through (SIG_UNBLOCK) the signals that have a meaning, here and in
+ * the threads to come. */
+static void
+mask_signals(int how)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof(signal_numbers) / sizeof(signal_numbers[0]); i++)
+        sigaddset(&set, signal_numbers[i]);
+    pthread_sigmask(how, &set, NULL);
+}
+
 /* Up to the threads that serve. */
 static int
 begin(struct server *srv, const struct faults *warnings, struct sockets *sockets, struct err *e)
@@ -693,7 +729,7 @@ begin(struct server *srv, const struct faults *warnings, struct sockets *sockets
         return -1;
     if (!make_events(srv))
         return err_set(e, ERR_SYSTEM, "out of memory");
-    return make_workers(srv, st, sockets, e);
+    return listen_all(srv, sockets, e) != 0 ? -1 : make_workers(srv, st, sockets, e);
 }
 
 int
@@ -707,10 +743,13 @@ server_run(const char *settings_path, struct settings *st, const struct faults *
         settings_unref(st);
         return err_set(e, ERR_SYSTEM, "out of memory");
     }
+    mask_signals(SIG_BLOCK);
     int result = begin(srv, warnings, &sockets, e);
     free(sockets.v);
     if (result == 0) {
+        mask_signals(SIG_UNBLOCK);
         event_base_dispatch(srv->shared->loop.base);
+        save_hosts(srv, srv->shared->settings);
         log_event(LOG_LEVEL_NOTICE, "stop", "version", POSTERN_VERSION, NULL);
     }
     tear_down(srv);

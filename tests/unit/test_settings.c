@@ -161,6 +161,23 @@ test_long_lists(void **state)
 }
 
 /* An empty value is the default, but for the keys whose emptiness says something. */
+/* As in every INI file a section may be taken up again. */
+static void
+test_section_goes_on(void **state)
+{
+    struct settings *st = load_good(BASE "[server]\nmax_hops = 7\n[log]\ntag = x\n[server]\n"
+                                         "max_errors = 9\n[domain A.EXAMPLE]\n"
+                                         "directory =\n");
+
+    (void)state;
+    assert_int_equal(st->server.max_hops, 7);
+    assert_int_equal(st->server.max_errors, 9);
+    assert_int_equal(st->server.hostname_line, 2);
+    assert_string_equal(st->log.tag, "x");
+    assert_int_equal(st->n_domains, 1);
+    settings_unref(st);
+}
+
 static void
 test_empty(void **state)
 {
@@ -213,12 +230,11 @@ test_faults(void **state)
          "f:11: unknown key nosuch in [log]\nf:12: unknown key Tag in [log]\n"},
         {"[log]\ntag = a\n\ntag = b\n", "f:13: duplicate key tag, first in line 11\n"},
         {"[log]\ntag =\ntag = b\n", "f:12: duplicate key tag, first in line 11\n"},
-        {"[server]\nmax_hops = many\n", "f:10: duplicate section [server], first in line 1\nf:11: "
-                                        "max_hops = many: not a whole number, 0 or more\n"},
-        {"[domain b.example]\ndownstream = x\nrecipients = downstream\n[domain B.EXAMPLE]\n",
-         "f:13: duplicate section [domain B.EXAMPLE], first in line 10\n"},
-        {"[downstream  x]\nhosts = i\n", "f:10: duplicate section [downstream  x], first in line "
-                                         "8\nf:11: duplicate key hosts, first in line 9\n"},
+        {"[server]\nmax_hops = many\n", "f:11: max_hops = many: not a whole number, 0 or more\n"},
+        {"[domain b.example]\ndownstream = x\nrecipients = downstream\n[log]\n"
+         "[domain B.EXAMPLE]\ndownstream = x\n",
+         "f:15: duplicate key downstream, first in line 11\n"},
+        {"[downstream  x]\nhosts = i\n", "f:11: duplicate key hosts, first in line 9\n"},
         {"[domain]\n",
          "f:10: [domain]: its name is no domain (one that is not ASCII is written xn--...)\n"},
         {"[domain *]\n",
@@ -227,8 +243,8 @@ test_faults(void **state)
          "f:10: [domain a b]: its name is no domain (one that is not ASCII is written xn--...)\n"},
         {"[downstream]\n", "f:10: [downstream]: it needs a name\n"},
         {"[remote_domain]\n", "f:10: [remote_domain]: its name is neither default nor a domain\n"},
-        {"[remote_domain default]\n[remote_domain DEFAULT]\n",
-         "f:11: duplicate section [remote_domain DEFAULT], first in line 10\n"},
+        {"[remote_domain default]\nndr = no\n[remote_domain DEFAULT]\nndr = no\n",
+         "f:13: duplicate key ndr, first in line 11\n"},
         {"[domain b.example]\nrecipients = downstream\n",
          "f:10: downstream: [domain b.example] has none\n"},
         {"[domain b.example]\ndownstream = y\nrecipients = downstream\n",
@@ -661,6 +677,7 @@ main(void)
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_long_lists),
+        cmocka_unit_test(test_section_goes_on),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_faults),
         cmocka_unit_test(test_faults_of_the_whole),
