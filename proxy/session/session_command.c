@@ -360,7 +360,8 @@ session_command(struct session *s, struct span line)
 {
     struct smtp_command c = smtp_command_parse(line);
 
-    if (!s->is_ahead)
+    /* What is sent by somebody who has our 250 acknowledges it; else they crossed on the way. */
+    if (s->heard != NULL && !s->is_ahead && stream_is_acknowledged(s->stream))
         delivery_confirm(s->w, &s->heard);
     if (c.verb == SMTP_VERB_STARTTLS && (s->has_more || stream_has_input(s->stream))) {
         session_reply_close(s, SMTP_REPLY_SYNCHRONIZATION, NULL, "starttls-injection");

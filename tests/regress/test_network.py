@@ -207,3 +207,25 @@ def test_client_is_cut_off_from_its_answer(wired):
     mx.network.heal("client")
     assert retry(mx, CONTENT).status == "250 2.6.0"
     assert bodies(mx) == [CONTENT]
+
+
+def test_command_that_crossed_our_250_is_no_sign_that_it_was_heard(wired):
+    """Only what was sent by somebody who had it acknowledges it."""
+    mx = wired()
+    gate = faults.Gate()
+    mx.exchange.on("EOD", gate)
+    client = client_of(mx)
+    client.envelope("a@example.org", "anna@example.test")
+    client.ok("DATA")
+    client.send(CONTENT + b".\r\n")
+    gate.reached.wait()
+    mx.network.lose("client", 100, ["input"])
+    gate.open()
+    mx.wait_log("message", status="2.6.0")
+    client.send("NOOP\r\n")
+    client.close()
+    mx.clients.remove(client)
+    assert mx.wait_log("close")["commands"] == "5"
+    mx.network.heal("client")
+    assert retry(mx, CONTENT).status == "250 2.6.0"
+    assert len(mx.exchange.received) == 1

@@ -88,15 +88,14 @@ class Network:
     def _inside(self, name, *argv, text=None):
         return run(*self._entrance(name), program(argv[0]), *argv[1:], text=text)
 
-    # The wire, at PLACE's end of it: both directions
+    # The wire, at PLACE's end of it
 
-    def lose(self, place, percent):
+    def lose(self, place, percent, ways=("input", "output")):
         """100: it is cut."""
         drop = "drop" if percent == 100 else f"numgen random mod 100 < {percent} drop"
-        rule = "type filter hook {} priority 0; {} wire {}"
-        self._rules(place, f"table inet faults {{\n"
-                           f" chain in {{ {rule.format('input', 'iifname', drop)};\n }}\n"
-                           f" chain out {{ {rule.format('output', 'oifname', drop)};\n }}\n}}\n")
+        chains = "".join(f" chain {way} {{ type filter hook {way} priority 0; {way[0]}ifname wire {drop};\n }}\n"
+                         for way in ways)
+        self._rules(place, f"table inet faults {{\n{chains}}}\n")
 
     def heal(self, place):
         self._rules(place, "table inet faults\ndelete table inet faults\n")
