@@ -71,7 +71,7 @@ format_rfc5322(char *out, int64_t wall_s)
 }
 
 void
-clock_rfc5322(char *out, int64_t wall_s)
+clock_rfc5322(char out[CLOCK_TEXT], int64_t wall_s)
 {
     /* Many ask for the same second. */
     static _Thread_local char text[CLOCK_TEXT];
@@ -84,7 +84,7 @@ clock_rfc5322(char *out, int64_t wall_s)
 }
 
 void
-clock_rfc3339_of(char *out, int64_t wall_us)
+clock_rfc3339(char out[CLOCK_TEXT], int64_t wall_us)
 {
     /* As it is for the second; the fraction is put in. */
     static _Thread_local char text[CLOCK_TEXT];
@@ -105,10 +105,4 @@ clock_rfc3339_of(char *out, int64_t wall_us)
     memcpy(out, text, sizeof text);
     for (size_t i = 6; i > 0; i--, fraction /= 10)
         out[dot + i] = (char)('0' + fraction % 10);
-}
-
-void
-clock_rfc3339(char *out)
-{
-    clock_rfc3339_of(out, clock_wall_us());
 }

@@ -13,12 +13,9 @@ int64_t clock_ns(void);
 int64_t clock_wall_s(void);
 /* The same in microseconds. */
 int64_t clock_wall_us(void);
-/* The date of RFC 5322 3.3 ("Tue, 24 Nov 2026 16:24:50 +0000"), local zone.  OUT has at least 40.
- */
-void clock_rfc5322(char *out, int64_t wall_s);
-/* RFC 3339 with microseconds and zone, of now ("2026-11-24T16:24:50.123456+00:00"). OUT >= 40. */
-void clock_rfc3339(char *out);
-/* The same of a moment, in microseconds since 1970. */
-void clock_rfc3339_of(char *out, int64_t wall_us);
+/* A moment in the local zone, as RFC 5322 3.3 writes it: "Tue, 24 Nov 2026 16:24:50 +0000". */
+void clock_rfc5322(char out[CLOCK_TEXT], int64_t wall_s);
+/* The same as RFC 3339 does, with microseconds: "2026-11-24T16:24:50.123456+00:00". */
+void clock_rfc3339(char out[CLOCK_TEXT], int64_t wall_us);
 
 #endif

@@ -54,10 +54,9 @@ uint64_t log_dropped(void);
 /* True if a line of LEVEL would be written: to save the work of building it. */
 bool log_wants(enum log_level level);
 
-/* log_begin, any number of pairs, log_end.  Values are quoted and escaped as contract says: a value
- * with a space, quote, backslash, `=` or control character stands in double quotes, in which
- * quotes, backslashes and control characters are written \xNN.  A pair that does not fit is cut or
- * left out whole, never half quoted. */
+/* log_begin, any number of pairs, log_end.  A value with a space, quote, backslash, `=` or control
+ * character stands in double quotes, in which quotes, backslashes and control characters are
+ * written \xNN.  A pair that does not fit is cut or left out whole, never half quoted. */
 void log_begin(struct log_line *l, enum log_level level, const char *event);
 void log_str(struct log_line *l, const char *key, const char *value);
 void log_span(struct log_line *l, const char *key, struct span value);

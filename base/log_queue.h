@@ -22,7 +22,7 @@ struct log_queue;
 struct log_queue *log_queue_new(size_t capacity_bytes);
 /* Clears *Q; NULL is fine. */
 void log_queue_free(struct log_queue **q);
-/* Copies R; false, and nothing is kept, if there is no room. */
+/* Copies R; false, and nothing is kept, if there is no room for all of it. */
 bool log_queue_put(struct log_queue *q, const struct log_record *r);
 /* Take the oldest line, its text to TEXT; false if there is none. */
 bool log_queue_take(struct log_queue *q, struct log_record *r, char text[LOG_LINE_MAX]);

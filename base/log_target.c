@@ -259,7 +259,7 @@ format_stderr(const struct log_record *r, char line[STDERR_LINE])
 {
     size_t n;
 
-    clock_rfc3339_of(line, r->wall_us);
+    clock_rfc3339(line, r->wall_us);
     n = strlen(line);
     line[n++] = ' ';
     memcpy(line + n, r->text.p, r->text.n);
@@ -341,7 +341,7 @@ format_5424(const struct log_target *t, const struct log_record *r, char *out, s
 {
     char date[CLOCK_TEXT];
 
-    clock_rfc3339_of(date, r->wall_us);
+    clock_rfc3339(date, r->wall_us);
     return snprintf(out, n, "<%d>1 %s %s %s %ld - - %.*s", t->facility | severities[r->level], date,
                     t->hostname, t->tag, (long)getpid(), (int)r->text.n, r->text.p);
 }

@@ -40,7 +40,7 @@ typedef void delivery_wake_fn(void *arg, uint64_t ticket);
 /* policy_new makes the one of the process: policy_deliveries. */
 struct deliveries *deliveries_new(const struct siphash_key *key);
 void deliveries_free(struct deliveries **d);
-struct memo_table *deliveries_table(struct deliveries *d); /* what there is to save */
+struct memo_table *deliveries_table(struct deliveries *d); /* for state.c and ledger_redis.c */
 
 /* Addresses are canonical, the null sender is the empty span. */
 struct delivery_key deliveries_key(const struct deliveries *d, struct span sender,
@@ -69,23 +69,24 @@ void deliveries_finish(struct deliveries *d, const struct delivery_key *keys, co
  * for an answer to their question. */
 void deliveries_tick(struct deliveries *d, int64_t now_ms);
 
-/* What a fact of deliveries_table is worth: its memo.value. */
+/* What a fact of deliveries_table says: its memo.value. */
 enum delivery_fact {
     DELIVERY_DONE,
-    DELIVERY_ELSEWHERE, /* another Postern of the fleet is at it, until its time */
-    DELIVERY_RELEASED   /* of a dropped one: the burst failed */
+    DELIVERY_ELSEWHERE, /* another Postern of the fleet is delivering it, until until_s at most */
+    DELIVERY_RELEASED   /* of a dropped fact: the burst failed */
 };
-/* The fleet says that it is so with KEY until UNTIL_S; 0: it is not known any more. */
+/* The fleet says FACT of KEY, until UNTIL_S; 0: it has forgotten it. */
 void deliveries_learn(struct deliveries *d, struct hash128 key, enum delivery_fact fact,
                       uint32_t until_s);
 
-/* What deliveries_ask wants to know, for the thread that asks Redis: of all keys of a message.  */
+/* What deliveries_ask wants to know, for the thread that asks Redis.  MESSAGE is a hash of all its
+ * keys. */
 struct delivery_question {
     struct mailbox_item item; /* the taker frees it */
     struct hash128 message;
     uint64_t ticket;
 };
-/* Questions are wanted from now on, or no more; where they come in; and what the answer is. */
+/* That thread takes questions from now on, or no more; finds them here; and answers them. */
 void deliveries_set_asked(struct deliveries *d, bool is_asked);
 struct mailbox *deliveries_questions(struct deliveries *d);
 void deliveries_answer(struct deliveries *d, uint64_t ticket, bool is_elsewhere, int64_t now_ms);

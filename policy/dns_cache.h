@@ -13,8 +13,10 @@ struct dns_cache;
 
 struct dns_cache *dns_cache_new(void); /* NULL if memory is out */
 void dns_cache_free(struct dns_cache **c);
+/* False if nothing is there, or it has ended.  NOW_MS is clock_ms's. */
 bool dns_cache_get(const struct dns_cache *c, struct hash128 key, int64_t now_ms, unsigned *value);
-/* In place of what is there for KEY, else of what would have ended first among its neighbours. */
+/* Replaces what is there for KEY, else whichever of its neighbours ends first.  TTL_MS is counted
+ * from NOW_MS. */
 void dns_cache_put(struct dns_cache *c, struct hash128 key, unsigned value, int64_t now_ms,
                    int64_t ttl_ms);
 

@@ -7,7 +7,8 @@
 #include "base/siphash.h"
 
 /* A key that every thread hashes with, and that changes when this Postern joins a fleet with a key
- * of its own.  A hash made in that moment may be of neither: it is a stray one, and does no harm.
+ * of its own.  A hash made at that moment may be of neither key: it matches nothing, and does no
+ * harm.
  */
 struct hash_key {
     _Atomic uint64_t half[2];

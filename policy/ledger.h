@@ -26,7 +26,7 @@
 
 #define LEDGER_REPEATS_MAX 31u /* more are not told apart */
 
-/* A block, past ones too: what doubling goes by. */
+/* A block; kept when it has ended, since a repetition doubles it. */
 struct ledger_hold {
     uint32_t until_s; /* 0: never was one */
     uint8_t action;   /* enum policy_action */
@@ -36,16 +36,16 @@ struct ledger_hold {
     bool is_monitor : 1;
 };
 
-/* What ledger_redis.c keeps account of.  A hold has an enum memo_unsent. */
+/* What ledger_redis.c needs to know of an entry. */
 struct ledger_share {
     uint32_t next;      /* among the entries that are to be sent: slot, plus one */
-    uint32_t sent_s;    /* sightings since are to be sent */
-    uint32_t cleared_s; /* the fleet is to forget those up to here; 0: none */
+    uint32_t sent_s;    /* sightings from here on are yet to be sent */
+    uint32_t cleared_s; /* the fleet must forget those up to here; 0: none */
     uint32_t heard_s;   /* when the fleet's counts were heard; 0: never */
-    uint16_t unknown[2], served, served_week; /* they */
-    uint8_t hold[2];
+    uint16_t unknown[2], served, served_week; /* the fleet's counts, as of heard_s */
+    uint8_t hold[2];                          /* enum memo_unsent */
     bool is_unsent;
-    bool is_network_cleared; /* the networks inside are cleared, too */
+    bool is_network_cleared; /* cleared_s holds for the networks inside as well */
 };
 
 struct ledger_entry {
@@ -78,16 +78,17 @@ struct ledger_entry *ledger_open(struct ledger *l, const struct network *network
                                  struct ledger_now now);
 void ledger_close(struct ledger *l, struct ledger_entry *e);
 
-/* To be called with E open.  W is one of its windows. */
+/* The functions from here to ledger_restore are called with E open.  W is one of its windows; HASH
+ * was seen now. */
 void ledger_note(struct ledger *l, struct ledger_entry *e, struct window *w, uint32_t hash,
                  struct ledger_now now);
 void ledger_hold(struct ledger *l, struct ledger_entry *e, bool is_null,
                  const struct ledger_hold *hold);
 /* Forget what E was seen with up to UNTIL_S: unknown recipients, and with ALL also those served. */
 void ledger_prune(struct ledger *l, struct ledger_entry *e, uint32_t until_s, bool all);
-/* Nothing was ever counted or blocked. */
+/* Forget all counts and blocks of E. */
 void ledger_clear(struct ledger *l, struct ledger_entry *e);
-/* Read what was saved: N sightings, the oldest first. */
+/* Put back N saved sightings, the oldest first. */
 void ledger_restore(struct ledger *l, struct ledger_entry *e, struct window *w,
                     const struct sighting *v, size_t n, struct ledger_now now);
 
@@ -103,25 +104,25 @@ void ledger_walk_ended(struct ledger *l, uint32_t now_s, ledger_visit_fn *visit,
 /* The same for entries that changed since the last call, at most MAX (a fair part of it in a
  * shard); returns how many. */
 size_t ledger_walk_dirty(struct ledger *l, size_t max, ledger_visit_fn *visit, void *arg);
-/* As if every entry had changed: what was walked could not be saved. */
+/* Take every entry for changed again, when what was walked could not be saved. */
 void ledger_mark_all_dirty(struct ledger *l);
 /* Free what no longer counts; all of the table is looked through in about 300 calls. */
 void ledger_sweep(struct ledger *l, struct ledger_now now);
 
-/* Distinct values within the window; over the last seven days.  What the fleet counts, where that
- * is more. */
+/* Distinct values of E: unknown and served within the window, served in the last seven days.  The
+ * fleet's count where that is higher. */
 uint32_t ledger_unknown(const struct ledger_entry *e, bool is_null, struct ledger_now now);
 uint32_t ledger_served(const struct ledger_entry *e, struct ledger_now now);
 uint32_t ledger_served_week(const struct ledger_entry *e, struct ledger_now now);
 
-/* From now on keep account of what the fleet is to be told, or no more. */
+/* Begin, or stop, keeping account of what the fleet must be told. */
 void ledger_share(struct ledger *l, bool is_shared);
 bool ledger_is_shared(const struct ledger *l);
-/* The fleet is to be told E, which is open (anew). */
+/* The fleet must be told of E, which is open (once more if it was). */
 void ledger_set_unsent(struct ledger *l, struct ledger_entry *e);
 /* The same of a hold, which is newer than what the fleet says. */
 void ledger_set_hold_unsent(struct ledger *l, struct ledger_entry *e, bool is_null);
-/* As ledger_walk, for at most MAX entries that the fleet is to be told; returns how many. */
+/* As ledger_walk, for at most MAX entries that the fleet must be told of; returns how many. */
 size_t ledger_walk_unsent(struct ledger *l, size_t max, ledger_visit_fn *visit, void *arg);
 
 uint32_t ledger_count(const struct ledger *l);

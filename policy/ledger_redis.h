@@ -7,8 +7,8 @@
  * the others of the fleet did is heard from it, four times a second.  The tables of this process
  * stay what sessions ask.  One question alone waits for Redis, and not for long: before a message
  * is handed over, whether another Postern has just begun with it (deliveries_ask).  Whatever
- * changes there is noted as unsent in its own place, so there is no queue to overflow; while Redis
- * is away it waits there, and is told when it is back.
+ * changes is noted as unsent in its table, so there is no queue to overflow; while Redis is away it
+ * waits there, and is told when Redis is back.
  *
  * Addresses are hashed with one key in all of the fleet.  Redis has it, and each Postern keeps it
  * in its state: when Redis has lost its data, the first to come back puts the same key there again,

@@ -30,11 +30,11 @@ struct ledger_redis {
     char *names[REDIS_SCRIPT_FLEET_KEYS];
     enum ledger_redis_phase phase;
     _Atomic bool is_up;
-    bool is_told;  /* the log has a state */
-    char why[128]; /* it is not up, as was said last */
+    bool is_told;  /* the log was told a state */
+    char why[128]; /* why it is not up, as the log was told last */
     uint32_t self;
-    char epoch[REDIS_ROW_EPOCH_HEX]; /* of the data that are known; "" none */
-    int64_t version;                 /* heard of up to here */
+    char epoch[REDIS_ROW_EPOCH_HEX]; /* of the data that we know; "": none */
+    int64_t version;                 /* the newest change that we know */
     bool is_polling, is_behind;
     int64_t next_poll_ms, next_lease_ms;
 };
@@ -47,9 +47,9 @@ char *ledger_redis_name(const struct ledger_redis *r, const char *kind, const ch
 bool ledger_redis_call(struct ledger_redis *r, size_t keys, size_t n, const char *const *words,
                        redis_link_reply_fn *reply, void *arg);
 
-/* What is unsent, as far as there is room. */
+/* Send what is unsent, as far as the link has room. */
 void ledger_redis_tell(struct ledger_redis *r, int64_t now_ms);
-/* Everything is unsent, but what the fleet says of it is newer. */
+/* Take everything for unsent, though what the fleet says of it is newer. */
 void ledger_redis_tell_all(struct ledger_redis *r);
 void ledger_redis_learn(struct ledger_redis *r, const struct redis_row *row);
 /* An event's callback: there are questions of deliveries_ask. */

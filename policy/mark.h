@@ -7,10 +7,10 @@
 
 #include "base/span.h"
 
-/* What the downstream's refusals taught.  A recipient whom it refused lately is marked: at the
- * sender's retry it is asked of the downstream live.  A mark alone refuses nobody.  And where a
- * message of several recipients was refused behind the data, and nobody knows for whose sake, the
- * sender may have only half as many of them at once, until the guilty one stands alone.
+/* What the downstream's refusals have taught.  A recipient whom it refused lately is marked: at the
+ * sender's retry the downstream is asked about it live.  A mark alone refuses nobody.  And where a
+ * message to several recipients was refused after the data, and nobody knows because of which one,
+ * the sender may have only half as many of them at once, until the one to blame is alone.
  * Thread-safe; bounded, the oldest goes. Addresses are canonical; the null sender is the empty
  * span; NOW_MS is clock_ms's. */
 
@@ -21,7 +21,7 @@ struct siphash_key;
 /* policy_new makes the one of the process: policy_marks. */
 struct marks *marks_new(const struct siphash_key *key);
 void marks_free(struct marks **m);
-struct memo_table *marks_table(struct marks *m); /* what there is to save */
+struct memo_table *marks_table(struct marks *m); /* for state.c and ledger_redis.c */
 
 /* The downstream refused RECIPIENT: mark it for MEMORY_MS (downstream.refusal_memory). */
 void marks_add(struct marks *m, struct span recipient, int64_t memory_ms, int64_t now_ms);
@@ -29,12 +29,13 @@ bool marks_has(struct marks *m, struct span recipient, int64_t now_ms);
 /* It took the recipient after all, or an administrator says so. */
 void marks_remove(struct marks *m, struct span recipient);
 
-/* A message of SENDER for these N recipients was refused for a recipient's sake, and each of them
- * exists: from now on at most N / 2 (at least one) of them in a transaction of this sender. */
+/* A message of SENDER to these N recipients was refused because of a recipient, though each of them
+ * exists: from now on a transaction of this sender may have N / 2 of them at most (at least one).
+ */
 void marks_halve(struct marks *m, struct span sender, const struct span *recipients, size_t n,
                  int64_t memory_ms, int64_t now_ms);
-/* At most how many such recipients a transaction of SENDER with RECIPIENT may have; UINT32_MAX:
- * any. */
+/* How many such recipients a transaction of SENDER that has RECIPIENT may have; UINT32_MAX: any
+ * number. */
 uint32_t marks_limit(struct marks *m, struct span sender, struct span recipient, int64_t now_ms);
 
 /* What a transaction has taken of them; zeroed at MAIL.  A recipient without a limit does not

@@ -24,7 +24,8 @@ enum memo_unsent {
 
 struct memo {
     struct hash128 key;
-    uint32_t until_s; /* 0: a free place; 1: dropped, which somebody is still to be told */
+    uint32_t
+        until_s; /* 0: a free place; 1: dropped, but the disk or the fleet must still be told */
     uint32_t value;
     uint32_t unsent_next; /* place, plus one */
     bool is_dirty;        /* the disk has something else */
@@ -48,34 +49,35 @@ struct hash128 memo_key(const struct memo_table *t, uint64_t kind, struct span a
 /* Has there ever been a fact?  Asked without the lock, so that a table that is mostly empty costs
  * no hash. */
 bool memo_was_used(const struct memo_table *t);
-/* NULL if it is not there, or over. */
+/* NULL if it is not there, or has run out. */
 struct memo *memo_find(struct memo_table *t, struct hash128 key, uint32_t now_s);
-/* Change what is there, or make it, in place of the weakest.  NULL if all places are pinned. */
+/* Change the fact, or make it, in the place of the one that runs out first.  NULL if all places are
+ * pinned. */
 struct memo *memo_put(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t value);
 void memo_drop(struct memo_table *t, struct memo *m);
-/* Hash with another key from now on: what is there is forgotten, but for the pinned. */
+/* Hash with another key from now on.  All facts but the pinned are forgotten. */
 void memo_rekey(struct memo_table *t, const struct siphash_key *key);
 
-/* For ledger_redis.c.  From now on keep account of what the fleet is to be told, or no more. */
+/* For ledger_redis.c.  Begin, or stop, keeping account of what the fleet must be told. */
 void memo_share(struct memo_table *t, bool is_shared);
-/* Call VISIT for at most MAX facts that the fleet is to be told, which are then taken for told;
- * returns how many. */
+/* Call VISIT for at most MAX facts that the fleet must be told, which then count as told; returns
+ * how many. */
 typedef void memo_visit_fn(void *arg, struct memo *m);
 size_t memo_walk_unsent(struct memo_table *t, size_t max, memo_visit_fn *visit, void *arg);
-/* The fleet is to be told M (anew). */
+/* The fleet must be told M (once more if it was). */
 void memo_set_unsent(struct memo_table *t, struct memo *m, enum memo_unsent unsent);
-/* As memo_put and memo_drop, of what the fleet said itself. */
+/* As memo_put and memo_drop, for what the fleet itself has said. */
 struct memo *memo_learn(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t value);
 void memo_unlearn(struct memo_table *t, struct memo *m);
-/* M, if it was dropped, is a free place once nobody is to be told any more. */
+/* Free M's place if M was dropped and nobody must be told any more. */
 void memo_release(struct memo *m);
 
 /* Places by number, free ones too; NULL at the end.  IS_DIRTY tells whether any place is. */
 struct memo *memo_at(struct memo_table *t, size_t i);
 bool memo_is_dirty(const struct memo_table *t);
 void memo_set_clean(struct memo_table *t);
-/* The next places, *N of them (at most MEMO_SLICE), of which some may be dirty; NULL at the end.
- * The caller takes care of them.  *I is 0 at first. */
+/* The next places of which some may be dirty, *N of them (at most MEMO_SLICE); NULL at the end. The
+ * caller saves those that are.  *I is 0 at first. */
 #define MEMO_SLICE 64u
 struct memo *memo_next_dirty(struct memo_table *t, size_t *i, size_t *n);
 

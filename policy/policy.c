@@ -71,8 +71,8 @@ policy_wall_of(const struct policy *p, uint32_t s)
     return s + atomic_load_explicit(&p->wall_offset, memory_order_relaxed);
 }
 
-/* Both are cut to seconds, each at another moment: the difference goes to and fro by one, and a
- * block's end, which does not move, would be told so. */
+/* Both clocks are cut to seconds, each at a moment of its own, so their difference wavers by one. A
+ * change of one is not followed, or the end of a block would seem to move. */
 static void
 follow_wall(struct policy *p, int64_t now_ms, int64_t wall_s)
 {

@@ -10,21 +10,21 @@
 #include "base/span.h"
 
 /* The harvest defence: the facade of policy/ for what is counted and remembered about clients.  It
- * knows no SMTP, and of libevent only where a fleet shares it.  (Beside it stand the pure headers
- * decide.h, acl.h, remote_domain.h and status_code.h, and mark.h and delivered.h for what is
- * remembered about messages.)
+ * knows no SMTP, and libevent only where a fleet shares it.  (Others may also include the pure
+ * headers decide.h, acl.h, remote_domain.h and status_code.h, and, for what is remembered about
+ * messages, mark.h and delivered.h.)
  *
  * `struct policy` is shared by all threads.  Its locks are sharded and held for some hundred
  * nanoseconds; nothing here waits for a disk or a network, but policy_new, policy_save and
  * policy_free.  Every function takes the settings that the caller works under: NOW_MS is
  * clock_ms's, WALL_S clock_wall_s's, addresses are canonical.
  *
- * With `monitor = yes` everything is counted and computed as ever, and nothing is given: a
+ * With `monitor = yes` everything is counted and computed as ever, but no verdict is given: a
  * harvester's state goes into decide, which answers "accept, would have been refused";
- * policy_session_check never says BLOCKED for a harvest; and the caller does not act on struct
- * policy_harvest (neither close nor delay) nor on policy_transaction_refused but by a would-reject
- * in the log.  What an operator blocked by hand or by [blocked] stays blocked. Harvest blocks that
- * began under monitor end with it.
+ * policy_session_check never says BLOCKED for a harvest; and for struct policy_harvest and
+ * policy_transaction_refused the caller neither closes nor delays nor refuses, but logs a
+ * would-reject.  What an operator blocked by hand or by [blocked] stays blocked. Harvest blocks
+ * that began under monitor end with it.
  *
  * A session's walk:
  *   connect, XCLIENT   policy_session_begin, policy_session_check -> 554, 421 or the greeting
@@ -40,9 +40,9 @@ struct settings;
 /* What a harvester gets, the mildest first but for BLIND. */
 enum policy_action {
     POLICY_ACTION_NONE,
-    POLICY_ACTION_REJECT,     /* the rest of the session: 550 5.7.1 */
+    POLICY_ACTION_REJECT,     /* 550 5.7.1 for the rest of the session */
     POLICY_ACTION_DISCONNECT, /* 421 4.7.0 and close */
-    POLICY_ACTION_BLOCK,      /* the same, and so for every session until the block ends */
+    POLICY_ACTION_BLOCK,      /* the same, for every session until the block ends */
     POLICY_ACTION_BLIND /* 450 4.7.1 for every recipient, known or not, until the block ends */
 };
 
@@ -64,11 +64,11 @@ void policy_reload(struct policy *p, struct settings *st, int64_t now_ms);
  * the log (event=ledger) and by policy_ledger_up.  Takes references to ST. */
 struct event_base;
 void policy_attach(struct policy *p, struct settings *st, struct event_base *base);
-/* The ledger is shared as ST of the last policy_attach or policy_reload asks, or kept for this
- * Postern alone as it asks. */
+/* True if the ledger is shared, or if the settings of the last policy_attach or policy_reload do
+ * not ask for that. */
 bool policy_ledger_up(const struct policy *p);
-/* Why it is not, "" if it is or nobody knows.  On the thread of policy_attach, until the next turn.
- */
+/* Why policy_ledger_up is false; "" if it is true, or nobody knows.  On policy_attach's thread,
+ * good until the next turn of its loop. */
 const char *policy_ledger_error(const struct policy *p);
 /* Saves.  No other thread may use P any more.  Clears *P; NULL is fine. */
 void policy_free(struct policy **p, const struct settings *st, int64_t now_ms, int64_t wall_s);
@@ -83,7 +83,7 @@ void policy_tick(struct policy *p, const struct settings *st, int64_t now_ms, in
 int policy_save(struct policy *p, const struct settings *st, int64_t now_ms, int64_t wall_s,
                 struct err *e);
 
-/* Whom an address belongs to.  A value that outlives its session where a message does. */
+/* The client that an address belongs to.  A value: a message keeps it when its session is gone. */
 struct policy_client {
     struct netaddr address;
     struct network network; /* of prefix4 or prefix6: what is counted */
@@ -92,7 +92,7 @@ struct policy_client {
     bool is_private;        /* at most disconnected, unless block_private */
 };
 
-/* What one SMTP session carries; a value, used by the session's loop only. */
+/* A session's part of the defence; a value, used by the session's loop only. */
 struct policy_session {
     struct policy_client client;
     uint32_t unknown;              /* RCPTs to unknown recipients so far, repeated ones too */
@@ -100,7 +100,7 @@ struct policy_session {
     enum policy_action null_state; /* the same under MAIL FROM:<>; see policy_session_state */
 };
 
-/* What one transaction carries; zeroed, it is at its start. */
+/* A transaction's part; zeroed, it is at its start. */
 #define POLICY_TRANSACTION_MAX 64
 struct policy_transaction {
     uint16_t n;                               /* distinct unknown recipients */
@@ -110,7 +110,7 @@ struct policy_transaction {
 /* What an unknown recipient led to.  A value. */
 struct policy_harvest {
     enum policy_action action; /* in force from this recipient on; NONE: no harvester */
-    bool is_new;               /* it begins with this one: counts for postern_harvests_total */
+    bool is_new;               /* it began with this recipient: one for postern_harvests_total */
     uint32_t count;            /* distinct unknown addresses within the window */
     double ratio;
     int64_t until_s;   /* wall clock; 0: the session's end */
@@ -132,8 +132,8 @@ enum policy_standing {
 enum policy_standing policy_session_check(struct policy *p, const struct settings *st,
                                           struct policy_session *s, int64_t now_ms);
 
-/* At each RCPT: is the client blinded since the last MAIL, by what it did in another session?  A
- * block waits for the next MAIL, so that what had begun may end. */
+/* At each RCPT: blind S if, since the last MAIL, its client was blinded for what it did in another
+ * session.  A block waits for the next MAIL, so that what has begun may end. */
 void policy_session_blind(struct policy *p, const struct settings *st, struct policy_session *s,
                           int64_t now_ms);
 
@@ -157,7 +157,7 @@ uint32_t policy_blind_ms(const struct settings *st, const struct policy_session 
  * wide network is blocked, but for its trusted clients.  A trap makes a harvester of the client
  * alone.  Under the null sender the action is always BLIND's, for the block's time where the action
  * is BLOCK or BLIND, else for the session.  A block is a repetition within 7 days of the end of the
- * last one; an operator's block is none.  Of trusted_recipients no more than 128 are asked for. */
+ * last one; an operator's block is not.  For trusted_recipients 128 are enough, whatever is set. */
 struct policy_harvest policy_unknown(struct policy *p, const struct settings *st,
                                      struct policy_session *s, struct policy_transaction *t,
                                      struct span address, bool is_null_sender, int64_t now_ms);
@@ -186,7 +186,7 @@ struct policy_block {
  * when memory is out. */
 int policy_blocks(struct policy *p, int64_t now_ms, struct policy_block **blocks, size_t *n);
 /* Block a network of any size; DURATION_MS 0: block_time.  In place of a block that is there.
- * Logged with by=control.  Returns its end, as policy_blocks tells it. */
+ * Logged with by=control.  Returns its end, wall clock. */
 int64_t policy_block(struct policy *p, const struct settings *st, const struct network *network,
                      int64_t duration_ms, int64_t now_ms);
 /* End every block of NETWORK and of networks inside it, and forget their counts and repetitions, or

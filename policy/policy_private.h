@@ -24,19 +24,19 @@ struct policy {
     _Atomic uint64_t judged[POLICY_ACTION_BLIND + 1]; /* policy_counts's */
 };
 
-/* Policy's seconds are clock_ms's from a zero that lies so far back that whatever a restart brings
- * along is later than it.  They are turned into the wall clock's only to be shown or saved. */
+/* Policy's seconds are clock_ms's, counted from so far back that whatever is loaded after a restart
+ * is later than 0.  They become the wall clock's only to be shown or saved. */
 uint32_t policy_seconds_of(int64_t now_ms);
 uint32_t policy_duration_s(int64_t ms); /* at least 1 */
 struct ledger_now policy_moment(const struct settings *st, int64_t now_ms);
 int64_t policy_wall_of(const struct policy *p, uint32_t s);
 
-/* The defence is on, and not off for C. */
+/* Is the defence on, and C not exempt? */
 bool policy_is_counted(const struct settings *st, const struct policy_client *c);
-/* trusted_recipients, by a client's open entry. */
+/* Has the client whose entry E is (it is open) delivered to trusted_recipients? */
 bool policy_is_trusted(const struct settings *st, const struct ledger_entry *e,
                        struct ledger_now now);
-/* The fleet's counts of NETWORK have come: begin the block that they ask for. */
+/* The fleet's counts of NETWORK have come: begin the block that they call for. */
 void policy_judge(struct policy *p, const struct settings *st, const struct network *network,
                   int64_t now_ms);
 /* The fleet hashes with KEY: so does this Postern from now on.  What it counted and marked before

@@ -15,8 +15,8 @@
 
 struct state;
 
-/* What there is to save and load, and the moment.  WALL_OFFSET turns policy's seconds into the wall
- * clock's, in which everything is kept. */
+/* What to save or load, and the moment.  WALL_OFFSET turns policy's seconds into the wall clock's,
+ * in which everything is kept. */
 struct state_view {
     struct ledger *ledger;
     struct memo_table *marks, *deliveries;
@@ -30,12 +30,11 @@ struct state *state_open(const char *dir, struct siphash_key *key, struct err *e
 void state_close(struct state **s);
 /* Keep another key, with the next save. */
 void state_set_key(struct state *s, const struct siphash_key *key);
-/* Into empty tables.  What is over is left out.  -1 with E set when no file can be had. */
+/* Load into empty tables; what has run out is left out.  -1 with E set when no file can be had. */
 int state_load(struct state *s, const struct state_view *v, struct err *e);
-/* What changed since the last call, in one transaction on disk; nothing, if nothing did.  So that
- * the caller's loop is not held up, no more than some ten thousand networks in a call unless
- * IS_LAST: the others come with the next.  -1 with E set: all of it is tried again at the next
- * call. */
+/* Save what changed since the last call, if anything, in one transaction on disk.  So as not to
+ * hold up the caller's loop, a call saves some ten thousand networks at most unless IS_LAST; the
+ * others come with the next.  -1 with E set: all of it is tried again at the next call. */
 int state_save(struct state *s, const struct state_view *v, bool is_last, struct err *e);
 
 #endif

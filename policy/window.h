@@ -18,7 +18,7 @@
 #define WINDOW_COUNT_MAX 15000u
 
 /* Each thread reads its clock once in a while, so another one's moments may lie a little ahead:
- * that is no time at all, not four billion seconds. */
+ * then no time has passed, not four billion seconds. */
 static inline uint32_t
 elapsed_s(uint32_t now_s, uint32_t then_s)
 {
