@@ -25,6 +25,10 @@ reserve(struct snapshot_rows *r, size_t n)
 
     if (r->is_full)
         return false;
+    if (n > SNAPSHOT_ROWS_MAX || r->n > SNAPSHOT_ROWS_MAX - n) {
+        r->is_full = true;
+        return false;
+    }
     if (r->n + n <= r->capacity)
         return true;
     while (capacity < r->n + n)

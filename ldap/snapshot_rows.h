@@ -7,10 +7,13 @@
 
 /* Rows of one size, one behind the other. Pure. */
 
+/* More nobody has: beyond it is a server that does not come to an end. */
+#define SNAPSHOT_ROWS_MAX ((size_t)1 << 23)
+
 struct snapshot_rows {
     uint8_t *octets;
     size_t n, width, capacity;
-    bool is_full; /* memory ran out: something is missing */
+    bool is_full; /* there was no room for more: something is missing */
 };
 
 struct snapshot_rows snapshot_rows_of(size_t width);

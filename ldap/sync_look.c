@@ -12,6 +12,7 @@
 
 #define PAGE        1000 /* Active Directory gives no more */
 #define PAGE_MIN_MS 60000
+#define LOOK_MAX_MS (60 * 60 * 1000) /* a server that never comes to an end is left */
 
 void
 sync_look_init(struct sync_look *k, const struct dir_plan *plan, struct snapshot *s,
@@ -22,6 +23,7 @@ sync_look_init(struct sync_look *k, const struct dir_plan *plan, struct snapshot
                             .part = part,
                             .link = link,
                             .is_ending = is_ending,
+                            .ends_ms = clock_ms() + LOOK_MAX_MS,
                             .rows = snapshot_rows_of(sizeof(struct snapshot_row)),
                             .changed = snapshot_rows_of(sizeof(struct snapshot_id)),
                             .present = snapshot_rows_of(sizeof(struct snapshot_id))};
@@ -56,10 +58,11 @@ sync_look_clear(struct sync_look *k)
 int
 sync_arm(struct sync_look *k)
 {
-    const int64_t timeout_ms = k->plan->conf->timeout;
+    const int64_t timeout_ms = k->plan->conf->timeout, now_ms = clock_ms();
 
-    dir_guard_arm(&k->link->guard,
-                  clock_ms() + (timeout_ms < PAGE_MIN_MS ? PAGE_MIN_MS : timeout_ms));
+    if (now_ms >= k->ends_ms)
+        return err_set(&k->e, ERR_LDAP, "search: no end within an hour");
+    dir_guard_arm(&k->link->guard, now_ms + (timeout_ms < PAGE_MIN_MS ? PAGE_MIN_MS : timeout_ms));
     /* In this order: whoever says that it ends cuts the link after that. */
     return atomic_load(k->is_ending) ? err_set(&k->e, ERR_LDAP, "the program ends") : 0;
 }
@@ -450,7 +453,9 @@ sync_take_object(struct sync_look *k, LDAPMessage *entry, const struct snapshot_
         ((struct snapshot_row *)snapshot_rows_at(&k->rows, i))->limits |= part.limits;
     k->has_rules = k->has_rules || part.limits & SNAPSHOT_HAS_RULES;
     snapshot_rows_add(&k->changed, id);
-    return k->rows.is_full || k->changed.is_full ? err_set(&k->e, ERR_SYSTEM, "out of memory") : 0;
+    return k->rows.is_full || k->changed.is_full
+               ? err_set(&k->e, ERR_SYSTEM, "no room for more than %zu addresses", k->rows.n)
+               : 0;
 }
 
 int

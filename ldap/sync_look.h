@@ -21,6 +21,7 @@ struct sync_look {
     struct snapshot_part *part;
     struct dir_link *link;
     const atomic_bool *is_ending; /* give up */
+    int64_t ends_ms;              /* so late, too */
     const char *uri;              /* of the server */
     struct err e;
 

@@ -154,6 +154,24 @@ test_rows_differ(void **state)
     }
 }
 
+/* A server that does not come to an end. */
+static void
+test_rows_are_bounded(void **state)
+{
+    struct snapshot_rows r = snapshot_rows_of(1);
+    char *many = calloc(1, SNAPSHOT_ROWS_MAX);
+
+    (void)state;
+    assert_non_null(many);
+    snapshot_rows_add_many(&r, many, SNAPSHOT_ROWS_MAX);
+    assert_false(r.is_full);
+    snapshot_rows_add(&r, many);
+    assert_true(r.is_full);
+    assert_int_equal(r.n, SNAPSHOT_ROWS_MAX);
+    snapshot_rows_clear(&r);
+    free(many);
+}
+
 int
 main(void)
 {
@@ -162,6 +180,7 @@ main(void)
         cmocka_unit_test(test_filters),
         cmocka_unit_test(test_rows_are_sorted_once_each),
         cmocka_unit_test(test_rows_differ),
+        cmocka_unit_test(test_rows_are_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
