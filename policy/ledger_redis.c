@@ -208,17 +208,11 @@ on_turn(evutil_socket_t fd, short what, void *arg)
 /* Life. */
 
 static bool
-is_same_string(const char *a, const char *b)
-{
-    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
-
-static bool
 is_same_redis(const struct settings *a, const struct settings *b)
 {
-    return is_same_string(a->harvest.redis, b->harvest.redis) &&
-           is_same_string(a->harvest.redis_password_file, b->harvest.redis_password_file) &&
-           is_same_string(a->harvest.redis_prefix, b->harvest.redis_prefix);
+    return span_is(span_str(a->harvest.redis), b->harvest.redis) &&
+           span_is(span_str(a->harvest.redis_password_file), b->harvest.redis_password_file) &&
+           span_is(span_str(a->harvest.redis_prefix), b->harvest.redis_prefix);
 }
 
 static void

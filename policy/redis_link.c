@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/netaddr.h"
 #include "base/span.h"
+#include "conf/value.h"
 #include "policy/name_lookup.h"
 
 #define TURN_MS       100
@@ -354,31 +355,13 @@ on_resolved(void *arg, const struct netaddr *addresses, size_t n, const char *er
     adopt(l, redisAsyncConnect(host, l->port));
 }
 
-/* "[::1]:6379", "redis.example.com:6379", or without a port. */
-static void
-split(const char *address, char host[256], char port[8])
-{
-    struct span rest = span_str(address);
-    const char *colon = strrchr(address, ':'), *bracket = strchr(address, ']');
-
-    (void)snprintf(port, 8, "%d", DEFAULT_PORT);
-    if (colon != NULL && (bracket == NULL || colon > bracket) &&
-        (bracket != NULL || strchr(address, ':') == colon)) {
-        (void)snprintf(port, 8, "%s", colon + 1);
-        rest.n = (size_t)(colon - address);
-    }
-    if (rest.n >= 2 && rest.p[0] == '[' && rest.p[rest.n - 1] == ']')
-        rest = span_of(rest.p + 1, rest.n - 2);
-    (void)span_copy(host, 256, rest);
-}
-
 static void
 begin(struct redis_link *l)
 {
     static const char unix_prefix[] = "unix:";
-    char host[256], port[8];
+    const char *wrong;
+    char host[256];
     struct netaddr numeric;
-    uint64_t number = 0;
 
     l->phase = LINK_RESOLVING;
     l->deadline_ms = clock_ms() + CONNECT_MS;
@@ -386,9 +369,11 @@ begin(struct redis_link *l)
         adopt(l, redisAsyncConnectUnix(l->address + sizeof unix_prefix - 1));
         return;
     }
-    split(l->address, host, port);
-    (void)span_u64(span_str(port), UINT16_MAX, &number);
-    l->port = (uint16_t)number;
+    wrong = value_host_port(span_str(l->address), DEFAULT_PORT, host, sizeof host, &l->port);
+    if (wrong != NULL) {
+        lose(l, wrong);
+        return;
+    }
     if (netaddr_parse(span_str(host), &numeric)) {
         adopt(l, redisAsyncConnect(host, l->port));
         return;
