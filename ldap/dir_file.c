@@ -10,26 +10,55 @@
 #include "base/siphash.h"
 #include "ldap/dir_address.h"
 
-/* An open-addressing table of offsets into one block of NUL-terminated texts: four octets a slot,
- * and no allocation for each address. */
+/* An open-addressing table of tags and of offsets into one block of NUL-terminated texts: five
+ * octets a slot, and no allocation for each address.  That an address is not there is said by the
+ * tags, mostly, of which a processor's cache has very many. */
 struct dir_file {
     struct siphash_key key;
     char *text;
     size_t n_text, text_capacity;
-    uint32_t *slots; /* offset + 1; 0: free */
+    uint8_t *tags;   /* a part of the hash of each slot's address; 0: free */
+    uint32_t *texts; /* where it stands */
     size_t n_slots;  /* a power of two, at least half of them free */
     size_t count;
+    bool has_domains; /* an @domain among the addresses */
 };
 
-/* The slot where ADDRESS stands, or the free one where it belongs. */
-static size_t
-slot_of(const struct dir_file *f, struct span address)
+static uint8_t
+tag_of(uint64_t hash)
 {
-    size_t i = (size_t)siphash64(&f->key, address.p, address.n) & (f->n_slots - 1);
+    return (uint8_t)(hash >> 56 | 1);
+}
 
-    while (f->slots[i] != 0 && !span_equal(span_str(f->text + f->slots[i] - 1), address))
+static const char *
+text_of(const struct dir_file *f, size_t slot)
+{
+    return f->text + f->texts[slot];
+}
+
+/* The slot where ADDRESS, which hashes to HASH, stands, or the free one where it belongs. */
+static size_t
+slot_of(const struct dir_file *f, struct span address, uint64_t hash)
+{
+    size_t i = (size_t)hash & (f->n_slots - 1);
+
+    while (f->tags[i] != 0 &&
+           (f->tags[i] != tag_of(hash) || !span_equal(span_str(text_of(f, i)), address)))
         i = (i + 1) & (f->n_slots - 1);
     return i;
+}
+
+static uint64_t
+hash_of(const struct dir_file *f, struct span address)
+{
+    return siphash64(&f->key, address.p, address.n);
+}
+
+static void
+fill_slot(struct dir_file *f, size_t slot, uint64_t hash, uint32_t text)
+{
+    f->tags[slot] = tag_of(hash);
+    f->texts[slot] = text;
 }
 
 static int
@@ -38,13 +67,22 @@ grow_slots(struct dir_file *f)
     struct dir_file bigger = *f;
 
     bigger.n_slots = f->n_slots == 0 ? 64 : f->n_slots * 2;
-    bigger.slots = calloc(bigger.n_slots, sizeof *bigger.slots);
-    if (!bigger.slots)
+    bigger.tags = calloc(bigger.n_slots, sizeof *bigger.tags);
+    bigger.texts = calloc(bigger.n_slots, sizeof *bigger.texts);
+    if (!bigger.tags || !bigger.texts) {
+        free(bigger.tags);
+        free(bigger.texts);
         return -1;
-    for (size_t i = 0; i < f->n_slots; i++)
-        if (f->slots[i] != 0)
-            bigger.slots[slot_of(&bigger, span_str(f->text + f->slots[i] - 1))] = f->slots[i];
-    free(f->slots);
+    }
+    for (size_t i = 0; i < f->n_slots; i++) {
+        if (f->tags[i] == 0)
+            continue;
+        struct span address = span_str(text_of(f, i));
+        uint64_t hash = hash_of(f, address);
+        fill_slot(&bigger, slot_of(&bigger, address, hash), hash, f->texts[i]);
+    }
+    free(f->tags);
+    free(f->texts);
     *f = bigger;
     return 0;
 }
@@ -53,12 +91,13 @@ grow_slots(struct dir_file *f)
 static int
 add(struct dir_file *f, const char *address, size_t n)
 {
+    uint64_t hash = hash_of(f, span_of(address, n));
     size_t slot;
 
     if ((f->count + 1) * 2 > f->n_slots && grow_slots(f) < 0)
         return -1;
-    slot = slot_of(f, span_of(address, n));
-    if (f->slots[slot] != 0)
+    slot = slot_of(f, span_of(address, n), hash);
+    if (f->tags[slot] != 0)
         return 0;
     if (f->n_text + n + 1 > f->text_capacity) {
         size_t capacity = f->text_capacity * 2 + 4096;
@@ -71,9 +110,10 @@ add(struct dir_file *f, const char *address, size_t n)
     }
     memcpy(f->text + f->n_text, address, n);
     f->text[f->n_text + n] = '\0';
-    f->slots[slot] = (uint32_t)f->n_text + 1;
+    fill_slot(f, slot, hash, (uint32_t)f->n_text);
     f->n_text += n + 1;
     f->count++;
+    f->has_domains |= address[0] == '@';
     return 0;
 }
 
@@ -177,19 +217,30 @@ dir_file_free(struct dir_file **f)
 {
     if (!*f)
         return;
-    free((*f)->slots);
+    free((*f)->tags);
+    free((*f)->texts);
     free((*f)->text);
     free(*f);
     *f = NULL;
 }
 
+static bool
+has(const struct dir_file *f, struct span address)
+{
+    return f->tags[slot_of(f, address, hash_of(f, address))] != 0;
+}
+
 bool
 dir_file_has(const struct dir_file *f, struct span address)
 {
-    size_t at = dir_address_at(address);
+    size_t at;
 
-    return f->slots[slot_of(f, address)] != 0 ||
-           (at < address.n && f->slots[slot_of(f, span_of(address.p + at, address.n - at))] != 0);
+    if (has(f, address))
+        return true;
+    if (!f->has_domains)
+        return false;
+    at = dir_address_at(address);
+    return at < address.n && has(f, span_of(address.p + at, address.n - at));
 }
 
 size_t
