@@ -8,8 +8,18 @@
 #define SLOTS       (sizeof(struct metrics_counts) / sizeof(uint64_t))
 #define SLOT(field) (offsetof(struct metrics_counts, field) / sizeof(uint64_t))
 
-struct metrics {
+/* Threads count in lanes of their own, so that no cache line goes to and fro between two that
+ * refuse recipients; more threads than lanes share them. */
+#define LANES      16u
+#define CACHE_LINE 64
+
+struct lane {
     _Atomic uint64_t v[SLOTS];
+    char apart[CACHE_LINE];
+};
+
+struct metrics {
+    struct lane lanes[LANES];
 };
 
 #define US 1000ll
@@ -39,12 +49,7 @@ const int64_t metrics_delivery_limits_ns[METRICS_BUCKETS - 1] = {
 struct metrics *
 metrics_new(void)
 {
-    struct metrics *m = malloc(sizeof *m);
-    if (m) {
-        for (size_t i = 0; i < SLOTS; i++)
-            atomic_init(&m->v[i], 0);
-    }
-    return m;
+    return calloc(1, sizeof(struct metrics));
 }
 
 void
@@ -54,10 +59,21 @@ metrics_free(struct metrics **m)
     *m = NULL;
 }
 
+static struct lane *
+my_lane(struct metrics *m)
+{
+    static _Atomic unsigned threads;
+    static _Thread_local unsigned number; /* of this thread, from 1 */
+
+    if (number == 0)
+        number = atomic_fetch_add_explicit(&threads, 1, memory_order_relaxed) + 1;
+    return &m->lanes[number % LANES];
+}
+
 static void
 add(struct metrics *m, size_t slot, uint64_t n)
 {
-    atomic_fetch_add_explicit(&m->v[slot], n, memory_order_relaxed);
+    atomic_fetch_add_explicit(&my_lane(m)->v[slot], n, memory_order_relaxed);
 }
 
 static void
@@ -184,8 +200,11 @@ void
 metrics_read(const struct metrics *m, struct metrics_counts *out)
 {
     uint64_t *v = (uint64_t *)(void *)out;
-    for (size_t i = 0; i < SLOTS; i++)
-        v[i] = atomic_load_explicit(&m->v[i], memory_order_relaxed);
+    for (size_t i = 0; i < SLOTS; i++) {
+        v[i] = 0;
+        for (size_t lane = 0; lane < LANES; lane++)
+            v[i] += atomic_load_explicit(&m->lanes[lane].v[i], memory_order_relaxed);
+    }
 }
 
 uint64_t
