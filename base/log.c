@@ -114,20 +114,20 @@ put_value(struct log_line *l, struct span value, size_t bare, size_t end)
 
 /* " KEY=VALUE"; IN_ANGLES puts the value between < and >, inside the quotes. */
 static void
-put_pair(struct log_line *l, const char *key, struct span value, bool in_angles)
+put_pair(struct log_line *l, struct span key, struct span value, bool in_angles)
 {
-    size_t key_n = strlen(key), bare = bare_length(value), end;
+    size_t bare = bare_length(value), end;
     bool has_quotes = needs_quotes(value, bare);
     size_t around = (size_t)has_quotes + (size_t)in_angles; /* on each side */
 
     if (l->n == 0) /* a line of a level that is not wanted */
         return;
-    if (l->n + key_n + 2 + 2 * around + 4 > sizeof l->text) {
+    if (l->n + key.n + 2 + 2 * around + 4 > sizeof l->text) {
         l->full = true;
         return;
     }
     l->text[l->n++] = ' ';
-    put(l, key, key_n);
+    put(l, key.p, key.n);
     l->text[l->n++] = '=';
     if (has_quotes)
         l->text[l->n++] = '"';
@@ -141,26 +141,40 @@ put_pair(struct log_line *l, const char *key, struct span value, bool in_angles)
         l->text[l->n++] = '"';
 }
 
-void
-log_begin(struct log_line *l, enum log_level level, const char *event)
+static void
+begin(struct log_line *l, enum log_level level)
 {
     l->level = level;
     l->full = false;
     l->n = 0;
+}
+
+void
+log_begin(struct log_line *l, enum log_level level, const char *event)
+{
+    begin(l, level);
     if (log_wants(level)) {
         put(l, "event=", 6);
         put(l, event, strlen(event));
     }
 }
 
-void
-log_str(struct log_line *l, const char *key, const char *value)
+char *
+log_keep(const struct log_line *l)
 {
-    put_pair(l, key, span_str(value), false);
+    return l->n > 0 ? span_dup(span_of(l->text, l->n)) : NULL;
 }
 
 void
-log_span(struct log_line *l, const char *key, struct span value)
+log_begin_with(struct log_line *l, enum log_level level, const char *kept)
+{
+    begin(l, level);
+    if (log_wants(level))
+        put(l, kept, strlen(kept));
+}
+
+void
+log_pair(struct log_line *l, struct span key, struct span value)
 {
     put_pair(l, key, value, false);
 }
@@ -168,7 +182,7 @@ log_span(struct log_line *l, const char *key, struct span value)
 void
 log_path(struct log_line *l, const char *key, struct span address)
 {
-    put_pair(l, key, address, true);
+    put_pair(l, span_str(key), address, true);
 }
 
 /* Write VALUE in decimal so that it ends before END, with at least N digits; returns its start. */
@@ -190,7 +204,7 @@ log_int(struct log_line *l, const char *key, int64_t value)
 
     if (value < 0)
         *--start = '-';
-    put_pair(l, key, span_of(start, (size_t)(end - start)), false);
+    log_span(l, key, span_of(start, (size_t)(end - start)));
 }
 
 void
@@ -202,7 +216,7 @@ log_seconds(struct log_line *l, const char *key, int64_t ms)
 
     *--start = '.';
     start = put_digits(start, value / 1000, 1);
-    put_pair(l, key, span_of(start, (size_t)(end - start)), false);
+    log_span(l, key, span_of(start, (size_t)(end - start)));
 }
 
 void

@@ -58,8 +58,23 @@ bool log_wants(enum log_level level);
  * character stands in double quotes, in which quotes, backslashes and control characters are
  * written \xNN.  A pair that does not fit is cut or left out whole, never half quoted. */
 void log_begin(struct log_line *l, enum log_level level, const char *event);
-void log_str(struct log_line *l, const char *key, const char *value);
-void log_span(struct log_line *l, const char *key, struct span value);
+/* What L has so far, to begin other lines with: malloc'd text; NULL when memory is out, or the
+ * line's level is not wanted. */
+char *log_keep(const struct log_line *l);
+/* As log_begin, with what log_keep gave. */
+void log_begin_with(struct log_line *l, enum log_level level, const char *kept);
+void log_pair(struct log_line *l, struct span key, struct span value);
+/* In place, as a constant's length is known when it is compiled. */
+static inline void
+log_span(struct log_line *l, const char *key, struct span value)
+{
+    log_pair(l, span_str(key), value);
+}
+static inline void
+log_str(struct log_line *l, const char *key, const char *value)
+{
+    log_pair(l, span_str(key), span_str(value));
+}
 /* <a@b>; the empty span is <>. */
 void log_path(struct log_line *l, const char *key, struct span address);
 void log_int(struct log_line *l, const char *key, int64_t value);

@@ -37,6 +37,13 @@ log_queue_free(struct log_queue **q)
     *q = NULL;
 }
 
+/* N octets behind AT, which may be as many as there are. */
+static size_t
+ahead(const struct log_queue *q, size_t at, size_t n)
+{
+    return at + n < q->capacity ? at + n : at + n - q->capacity;
+}
+
 static size_t
 octets_to_end(const struct log_queue *q, size_t at, size_t n)
 {
@@ -46,7 +53,7 @@ octets_to_end(const struct log_queue *q, size_t at, size_t n)
 static void
 ring_put(struct log_queue *q, const void *data, size_t n)
 {
-    size_t at = (q->start + q->used) % q->capacity, first = octets_to_end(q, at, n);
+    size_t at = ahead(q, q->start, q->used), first = octets_to_end(q, at, n);
 
     memcpy(q->ring + at, data, first);
     memcpy(q->ring, (const char *)data + first, n - first);
@@ -62,7 +69,7 @@ ring_take(struct log_queue *q, void *data, size_t n)
     memcpy((char *)data + first, q->ring, n - first);
     q->used -= n;
     /* An empty ring begins anew, where the processor's cache still has it. */
-    q->start = q->used > 0 ? (q->start + n) % q->capacity : 0;
+    q->start = q->used > 0 ? ahead(q, q->start, n) : 0;
 }
 
 bool

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <syslog.h>
 #include <time.h>
@@ -28,6 +29,7 @@
 #define TAG_MAX      48
 /* A line on stderr, with its time and its end. */
 #define STDERR_LINE (CLOCK_TEXT + 1 + LOG_LINE_MAX)
+#define KEEP_MAX    32768
 
 enum kind { TARGET_SYSLOG, TARGET_STDERR, TARGET_UNIX, TARGET_UDP, TARGET_TCP };
 
@@ -43,8 +45,9 @@ struct log_target {
     bool is_stream; /* FD is one */
     char name[256]; /* as the options have it */
     char error[384];
+    size_t keep_max; /* of octets in one write to stderr */
     size_t kept_n;
-    char kept[STDERR_LINE]; /* lines for stderr, to be written at once */
+    char kept[KEEP_MAX]; /* lines for stderr, to be written at once */
 };
 
 static const int severities[] = {
@@ -117,6 +120,16 @@ parse_target(struct log_target *t, const char *text)
     return false;
 }
 
+/* Others may write to the same pipe, and a line is whole there if it is written by no more than
+ * PIPE_BUF at once. */
+static size_t
+most_at_once(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) != 0 || S_ISFIFO(st.st_mode) ? PIPE_BUF : KEEP_MAX;
+}
+
 struct log_target *
 log_target_new(const struct log_options *options, struct err *e)
 {
@@ -127,6 +140,7 @@ log_target_new(const struct log_options *options, struct err *e)
         return NULL;
     }
     t->fd = -1;
+    t->keep_max = most_at_once(STDERR_FILENO);
     t->facility = options->facility;
     copy_field(t->tag, TAG_MAX, options->tag);
     copy_field(t->hostname, HOSTNAME_MAX, options->hostname);
@@ -291,14 +305,13 @@ log_target_flush(struct log_target *t)
     return true;
 }
 
-/* Not more than PIPE_BUF in one write: others may write to the same pipe, and a line is whole. */
 static bool
 keep(struct log_target *t, const struct log_record *r)
 {
     char line[STDERR_LINE];
     size_t n = format_stderr(r, line);
 
-    if (t->kept_n > 0 && t->kept_n + n > PIPE_BUF && !log_target_flush(t))
+    if (t->kept_n > 0 && t->kept_n + n > t->keep_max && !log_target_flush(t))
         return false;
     memcpy(t->kept + t->kept_n, line, n);
     t->kept_n += n;

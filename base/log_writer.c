@@ -93,11 +93,14 @@ wait_for_line(void)
 static bool
 next_record(struct log_record *r, char text[LOG_LINE_MAX], int64_t *told_ms)
 {
-    int64_t now_ms = clock_ms();
     bool is_empty = log_queue_in(writer.queue) == log_queue_out(writer.queue);
+    int64_t now_ms;
     int n;
 
-    if (writer.untold == 0 || (!is_empty && now_ms - *told_ms < TELL_MS))
+    if (writer.untold == 0)
+        return log_queue_take(writer.queue, r, text);
+    now_ms = clock_ms();
+    if (!is_empty && now_ms - *told_ms < TELL_MS)
         return log_queue_take(writer.queue, r, text);
     n = snprintf(text, LOG_LINE_MAX, "event=log dropped=%llu", (unsigned long long)writer.untold);
     *r = (struct log_record){clock_wall_us(), LOG_LEVEL_WARNING, span_of(text, (size_t)n)};

@@ -275,6 +275,29 @@ test_level(void **state)
     log_set_level(LOG_LEVEL_INFO);
 }
 
+/* What is the same in many lines, formatted once. */
+static void
+test_kept_beginning(void **state)
+{
+    struct log_line l;
+    char *kept;
+
+    (void)state;
+    log_begin(&l, LOG_LEVEL_INFO, "e");
+    log_str(&l, "a", "b c");
+    kept = log_keep(&l);
+    log_str(&l, "gone", "1");
+    log_begin_with(&l, LOG_LEVEL_INFO, kept);
+    log_str(&l, "d", "2");
+    assert_text(&l, "event=e a=\"b c\" d=2");
+    assert_int_equal(l.level, LOG_LEVEL_INFO);
+    log_begin_with(&l, LOG_LEVEL_DEBUG, kept);
+    log_str(&l, "d", "2");
+    assert_text(&l, "");
+    assert_null(log_keep(&l));
+    free(kept);
+}
+
 /* The queue against a model: lines come out as they went in, over many rounds of the ring. */
 static void
 test_queue(void **state)
@@ -323,10 +346,11 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quoting),     cmocka_unit_test(test_kinds_of_values),
-        cmocka_unit_test(test_every_octet), cmocka_unit_test(test_cut_value),
-        cmocka_unit_test(test_full_line),   cmocka_unit_test(test_long_format),
-        cmocka_unit_test(test_level),       cmocka_unit_test(test_queue),
+        cmocka_unit_test(test_quoting),        cmocka_unit_test(test_kinds_of_values),
+        cmocka_unit_test(test_every_octet),    cmocka_unit_test(test_cut_value),
+        cmocka_unit_test(test_full_line),      cmocka_unit_test(test_long_format),
+        cmocka_unit_test(test_level),          cmocka_unit_test(test_queue),
+        cmocka_unit_test(test_kept_beginning),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
