@@ -17,9 +17,13 @@ at_of(struct span address)
 bool
 acl_contains(char *const *entries, size_t n, struct span address)
 {
-    size_t at = at_of(address);
-    struct span domain = span_of(address.p + at, address.n - at);
+    size_t at;
+    struct span domain;
 
+    if (n == 0)
+        return false;
+    at = at_of(address);
+    domain = span_of(address.p + at, address.n - at);
     for (size_t i = 0; i < n; i++) {
         struct span entry = span_str(entries[i]);
         if (entry.n > 0 && span_equal_nocase(entry, entry.p[0] == '@' ? domain : address))

@@ -612,6 +612,7 @@ worker_free(struct worker *w)
         free_event(p->tick);
         event_base_free(w->loop.base);
     }
+    free(w->spare);
     if (p->mailbox != NULL) {
         struct mailbox_item *item = mailbox_take(p->mailbox);
         while (item != NULL) {

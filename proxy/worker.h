@@ -21,6 +21,7 @@
  * Everything in it is touched by its thread alone; others speak to it through its mailbox. */
 
 struct session;
+struct session_candidate;
 struct delivery;
 TAILQ_HEAD(session_list, session);
 TAILQ_HEAD(delivery_list, delivery);
@@ -35,9 +36,10 @@ struct worker {
     struct resolver_client *resolver;
     struct spool_client *spool;
     struct session_list sessions;
-    struct session_list dead;     /* closed in this turn: freed at its end */
-    struct delivery_list waiting; /* for another's burst of the same message */
-    struct delivery_list orphans; /* bursts past their end of data whose session is gone */
+    struct session_list dead;        /* closed in this turn: freed at its end */
+    struct delivery_list waiting;    /* for another's burst of the same message */
+    struct delivery_list orphans;    /* bursts past their end of data whose session is gone */
+    struct session_candidate *spare; /* for the next RCPT, or NULL */
     bool is_draining;
 
     struct worker_private *private;

@@ -131,7 +131,7 @@ session_reply_close(struct session *s, enum smtp_reply_id id, const char *argume
 }
 
 void
-session_reply_later(struct session *s, const char *text, uint32_t delay_ms, const char *closes)
+session_reply_later(struct session *s, struct span text, uint32_t delay_ms, const char *closes)
 {
     struct server *srv = s->w->srv;
 
@@ -140,13 +140,13 @@ session_reply_later(struct session *s, const char *text, uint32_t delay_ms, cons
             s->has_tarpit = true;
         else
             atomic_fetch_sub(&srv->tarpitted, 1);
-        if (s->has_tarpit && (s->delayed = span_dup(span_str(text))) != NULL) {
+        if (s->has_tarpit && (s->delayed = span_dup(text)) != NULL) {
             s->close_reason = closes;
             session_set_wait(s, SESSION_WAIT_DELAY, delay_ms);
             return;
         }
     }
-    stream_write(s->stream, text, strlen(text));
+    stream_write(s->stream, text.p, text.n);
     if (closes != NULL)
         session_close(s, closes);
 }
@@ -209,6 +209,7 @@ session_reset(struct session *s)
     s->dns_ticket = 0;
     message_free(&tx->message);
     free(tx->late_address);
+    free(tx->log_head);
     free(tx);
     s->tx = NULL;
     if (s->phase > SMTP_PHASE_READY)

@@ -86,8 +86,8 @@ static void
 refuse(struct session *s, enum smtp_reply_id id, const char *address, uint32_t delay_ms)
 {
     char text[SMTP_REPLY_LINE];
+    size_t n = smtp_reply_format(id, address, text);
 
-    text[smtp_reply_format(id, address, text)] = '\0';
     if (id == SMTP_REPLY_HARVEST_DATA || id == SMTP_REPLY_DATA_UNKNOWN ||
         id == SMTP_REPLY_DATA_RESTRICTED) {
         struct smtp_reply reply = smtp_reply_make(id, address);
@@ -95,7 +95,7 @@ refuse(struct session *s, enum smtp_reply_id id, const char *address, uint32_t d
     }
     if (id != SMTP_REPLY_SEQUENCE)
         session_reset(s);
-    session_reply_later(s, text, delay_ms, NULL);
+    session_reply_later(s, span_of(text, n), delay_ms, NULL);
 }
 
 static void

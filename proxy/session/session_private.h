@@ -42,11 +42,8 @@ enum session_input {
 
 /* A recipient under judgement: lives over the questions about it. */
 struct session_candidate {
-    struct smtp_path path; /* as it is sent on */
-    unsigned notify;
-    char orcpt[512];
-    size_t canonical_n, at;
-    char canonical[SMTP_ADDRESS_MAX + 1];
+    int64_t now_ms;         /* when it began, or went on behind an answer */
+    size_t canonical_n, at; /* of `canonical`, and where its @ stands */
     const struct settings_domain *domain;
     struct decide_input input;
     struct decision decision;
@@ -55,8 +52,12 @@ struct session_candidate {
     bool is_refused_syntax;    /* the same, since it is no recipient */
     bool is_verified;          /* the downstream was asked in place of a directory */
     uint32_t share_limit;      /* marks_limit */
-    struct smtp_reply answer;
     int64_t asked_ns;
+    /* From here on not zeroed: each is written before it is read. */
+    struct smtp_rcpt rcpt; /* its path is as it is sent on; its orcpt is the next */
+    char orcpt[512];
+    char canonical[SMTP_ADDRESS_MAX + 1];
+    struct smtp_reply answer;
 };
 
 /* From MAIL to the end of the message. */
@@ -69,6 +70,7 @@ struct session_transaction {
     struct mark_share share;
     enum decide_listing listing;         /* of the client, asked once */
     struct session_candidate *candidate; /* under judgement; NULL: none */
+    char *log_head; /* what all its verdicts' lines begin with; NULL: none yet */
     /* stage = data: why DATA is refused, and for whom */
     enum policy_reason late_reason;
     char *late_address;
@@ -136,7 +138,7 @@ void session_reply_value(struct session *s, const struct smtp_reply *reply);
 void session_reply_close(struct session *s, enum smtp_reply_id id, const char *argument,
                          const char *reason);
 /* Say a reply after DELAY_MS (0: now), and close behind it if CLOSES. TEXT is a whole reply. */
-void session_reply_later(struct session *s, const char *text, uint32_t delay_ms,
+void session_reply_later(struct session *s, struct span text, uint32_t delay_ms,
                          const char *closes);
 /* A protocol error was answered: too many end the session. */
 void session_count_error(struct session *s);
@@ -161,7 +163,8 @@ uint64_t session_size_limit(const struct session *s);
 void session_command(struct session *s, struct span line);
 
 /* --- session_rcpt.c --- */
-/* A verdict on a recipient, or on the sender if TO is NULL. */
+/* A verdict on a recipient, or on the sender if TO is NULL; FROM is a transaction's sender where
+ * there is one. */
 struct session_verdict {
     struct span from, to;
     const char *verdict, *status, *source;

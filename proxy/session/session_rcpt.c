@@ -26,6 +26,23 @@ source_text(const struct session_candidate *c)
     return *text != '\0' ? text : "policy";
 }
 
+/* What is the same in all lines of a transaction is formatted once. */
+static void
+log_begin_verdict(struct log_line *l, const struct session *s, struct span from)
+{
+    if (s->tx != NULL && s->tx->log_head != NULL) {
+        log_begin_with(l, LOG_LEVEL_INFO, s->tx->log_head);
+        return;
+    }
+    log_begin(l, LOG_LEVEL_INFO, "rcpt");
+    log_str(l, "session", s->id);
+    log_addr(l, "client", session_client(s));
+    log_str(l, "helo", s->helo);
+    log_path(l, "from", from);
+    if (s->tx != NULL)
+        s->tx->log_head = log_keep(l);
+}
+
 void
 session_log_verdict(const struct session *s, const struct session_verdict *v)
 {
@@ -33,11 +50,7 @@ session_log_verdict(const struct session *s, const struct session_verdict *v)
 
     if (!log_wants(LOG_LEVEL_INFO))
         return;
-    log_begin(&l, LOG_LEVEL_INFO, "rcpt");
-    log_str(&l, "session", s->id);
-    log_addr(&l, "client", session_client(s));
-    log_str(&l, "helo", s->helo);
-    log_path(&l, "from", v->from);
+    log_begin_verdict(&l, s, v->from);
     if (v->to.p != NULL)
         log_path(&l, "to", v->to);
     log_str(&l, "verdict", v->verdict);
@@ -53,7 +66,7 @@ log_candidate(const struct session *s, const struct session_candidate *c, const 
               const char *status, uint32_t delay_ms)
 {
     struct session_verdict v = {.from = span_str(s->tx->message->sender),
-                                .to = span_of(c->path.text, c->path.n),
+                                .to = span_of(c->rcpt.path.text, c->rcpt.path.n),
                                 .verdict = verdict,
                                 .status = status,
                                 .source = source_text(c),
@@ -65,6 +78,21 @@ log_candidate(const struct session *s, const struct session_candidate *c, const 
 
 /* --- the end of a judgement --- */
 
+/* Mostly a judgement ends where it began: the next one takes the same piece of memory. */
+static struct session_candidate *
+candidate_new(struct session *s)
+{
+    struct session_candidate *c = s->w->spare;
+
+    s->w->spare = NULL;
+    if (c == NULL && (c = malloc(sizeof(*c))) == NULL)
+        return NULL;
+    memset(c, 0, offsetof(struct session_candidate, rcpt));
+    c->now_ms = clock_ms();
+    s->tx->candidate = c;
+    return c;
+}
+
 void
 session_candidate_drop(struct session *s)
 {
@@ -72,22 +100,27 @@ session_candidate_drop(struct session *s)
         directory_cancel(s->w->directory, s->ticket);
     s->ticket = 0;
     relay_question_cancel(&s->question);
-    if (s->tx != NULL) {
-        free(s->tx->candidate);
-        s->tx->candidate = NULL;
-    }
+    if (s->tx == NULL || s->tx->candidate == NULL)
+        return;
+    free(s->w->spare);
+    s->w->spare = s->tx->candidate;
+    s->tx->candidate = NULL;
 }
 
-/* Say REPLY to the candidate, and be done with it. */
+/* Say TEXT, a whole reply, to the candidate, and be done with it. */
 static void
-answer(struct session *s, const struct smtp_reply *reply, uint32_t delay_ms, const char *closes)
+answer(struct session *s, struct span text, uint32_t delay_ms, const char *closes)
 {
-    char text[4 * SMTP_REPLY_LINE];
-    size_t n = smtp_reply_write(reply, text, sizeof(text) - 1);
-
-    text[n] = '\0';
     session_candidate_drop(s);
     session_reply_later(s, text, delay_ms, closes);
+}
+
+static void
+answer_ours(struct session *s, enum smtp_reply_id id)
+{
+    char text[SMTP_REPLY_LINE];
+
+    answer(s, span_of(text, smtp_reply_format(id, NULL, text)), 0, NULL);
 }
 
 static bool
@@ -99,9 +132,7 @@ add_recipient(struct session *s, const struct session_candidate *c)
     for (size_t i = 0; i < tx->message->n_recipients; i++)
         if (span_is(span_of(c->canonical, c->canonical_n), tx->message->recipients[i].canonical))
             return true;
-    struct smtp_rcpt rcpt = {.path = c->path, .notify = c->notify, .orcpt = span_str(c->orcpt)};
-
-    if (!message_add_recipient(tx->message, &rcpt, span_of(c->canonical, c->canonical_n),
+    if (!message_add_recipient(tx->message, &c->rcpt, span_of(c->canonical, c->canonical_n),
                                c->input.max_size, c->source != DIR_SOURCE_NONE))
         return false;
     if (tx->domain == NULL)
@@ -120,7 +151,7 @@ note_late(struct session *s, const struct session_candidate *c, uint32_t delay_m
         return; /* told by what it has at its end */
     if (tx->late_address == NULL) {
         tx->late_reason = c->decision.reason;
-        tx->late_address = span_dup(span_of(c->path.text, c->path.n));
+        tx->late_address = span_dup(span_of(c->rcpt.path.text, c->rcpt.path.n));
     }
     if (delay_ms > tx->late_delay_ms)
         tx->late_delay_ms = delay_ms;
@@ -132,50 +163,57 @@ accept_candidate(struct session *s, struct session_candidate *c)
     struct metrics *m = s->w->srv->metrics;
     bool is_would = c->decision.is_would;
     size_t before = s->tx->message->n_recipients;
-    struct smtp_reply reply = smtp_reply_make(SMTP_REPLY_RECIPIENT_OK, NULL);
 
     if (c->decision.is_late)
         note_late(s, c, c->decision.delay_ms);
     if (!add_recipient(s, c)) {
-        reply = smtp_reply_make(SMTP_REPLY_INTERNAL, NULL);
-        answer(s, &reply, 0, NULL);
+        answer_ours(s, SMTP_REPLY_INTERNAL);
         return;
     }
     s->rcpt_ok++;
     if (is_would) {
-        struct smtp_reply would = smtp_reply_make(recipient_reply(c->decision.reason), NULL);
         s->tx->n_would += s->tx->message->n_recipients - before;
-        log_candidate(s, c, "would-reject", would.enhanced, 0);
+        log_candidate(s, c, "would-reject",
+                      smtp_reply_enhanced(recipient_reply(c->decision.reason)), 0);
     } else {
-        log_candidate(s, c, "accept", reply.enhanced, 0);
+        log_candidate(s, c, "accept", smtp_reply_enhanced(SMTP_REPLY_RECIPIENT_OK), 0);
     }
     metrics_recipient(m, is_would ? METRICS_VERDICT_WOULD_REJECT : METRICS_VERDICT_ACCEPT,
                       c->decision.reason);
-    answer(s, &reply, 0, NULL);
+    answer_ours(s, SMTP_REPLY_RECIPIENT_OK);
 }
 
 static void
 refuse_candidate(struct session *s, struct session_candidate *c, uint32_t delay_ms)
 {
-    struct smtp_reply reply;
-    const char *closes = NULL;
+    char text[4 * SMTP_REPLY_LINE];
+    enum smtp_reply_id id = recipient_reply(c->decision.reason);
+    const char *argument = c->rcpt.path.text, *enhanced, *closes = NULL;
+    uint16_t code;
+    size_t n;
 
     if (c->decision.verdict == DECIDE_CLOSE) {
-        reply = smtp_reply_make(SMTP_REPLY_HARVEST_CLOSE, s->st->server.hostname);
+        id = SMTP_REPLY_HARVEST_CLOSE;
+        argument = s->st->server.hostname;
         closes = "harvest";
-    } else if (!c->is_downstream_answer && !c->is_refused_syntax) {
-        reply = smtp_reply_make(recipient_reply(c->decision.reason), c->path.text);
-    } else {
-        reply = c->answer;
     }
-    bool is_reject = reply.code / 100 == 5;
+    if (closes == NULL && (c->is_downstream_answer || c->is_refused_syntax)) {
+        n = smtp_reply_write(&c->answer, text, sizeof(text));
+        code = c->answer.code;
+        enhanced = c->answer.enhanced;
+    } else {
+        n = smtp_reply_format(id, argument, text);
+        code = smtp_reply_code(id);
+        enhanced = smtp_reply_enhanced(id);
+    }
+    bool is_reject = code / 100 == 5;
     s->rcpt_bad++;
-    log_candidate(s, c, is_reject ? "reject" : "defer", reply.enhanced, delay_ms);
+    log_candidate(s, c, is_reject ? "reject" : "defer", enhanced, delay_ms);
     metrics_recipient(s->w->srv->metrics,
                       is_reject ? METRICS_VERDICT_REJECT : METRICS_VERDICT_DEFER,
                       c->decision.reason);
-    metrics_code(s->w->srv->metrics, status_code_find(span_str(reply.enhanced)));
-    answer(s, &reply, delay_ms, closes);
+    metrics_code(s->w->srv->metrics, status_code_find(span_str(enhanced)));
+    answer(s, span_of(text, n), delay_ms, closes);
 }
 
 /* The directory says no: count it, and add what follows from that. */
@@ -185,7 +223,7 @@ count_unknown(struct session *s, struct session_candidate *c)
     bool is_null = s->tx->message->sender[0] == '\0';
     struct policy_harvest h =
         policy_unknown(s->w->srv->policy, s->st, &s->policy, &s->tx->policy,
-                       span_of(c->canonical, c->canonical_n), is_null, clock_ms());
+                       span_of(c->canonical, c->canonical_n), is_null, c->now_ms);
 
     if (h.is_new)
         metrics_harvest(s->w->srv->metrics, h.action);
@@ -233,6 +271,23 @@ take_answer(struct session_candidate *c, const struct dir_answer *a)
     recipient_take(&c->input, a);
 }
 
+/* The clock, once an answer has come; how long it took. */
+static int64_t
+note_time(struct session_candidate *c)
+{
+    int64_t now_ns = clock_ns();
+
+    c->now_ms = now_ns / 1000000;
+    return now_ns - c->asked_ns;
+}
+
+static void
+on_looked_up(const struct session *s, struct session_candidate *c, const struct dir_answer *a)
+{
+    metrics_lookup(s->w->srv->metrics, a->source, a->status, note_time(c));
+    take_answer(c, a);
+}
+
 static void
 on_directory(void *arg, const struct dir_answer *a)
 {
@@ -240,8 +295,7 @@ on_directory(void *arg, const struct dir_answer *a)
     struct session_candidate *c = s->tx->candidate;
 
     s->ticket = 0;
-    take_answer(c, a);
-    metrics_lookup(s->w->srv->metrics, a->source, a->status, clock_ns() - c->asked_ns);
+    on_looked_up(s, c, a);
     resume(s);
 }
 
@@ -283,7 +337,8 @@ ask_downstream(struct session *s, struct session_candidate *c, const char *sende
     if (pool == NULL)
         return false;
     c->asked_ns = clock_ns();
-    s->question = relay_ask(pool, sender, c->path.text, c->path.is_utf8, &client, on_answer, s);
+    s->question =
+        relay_ask(pool, sender, c->rcpt.path.text, c->rcpt.path.is_utf8, &client, on_answer, s);
     if (s->question == NULL)
         return false;
     session_set_wait(s, SESSION_WAIT_QUESTION, ANSWER_MS);
@@ -294,7 +349,7 @@ static enum dir_status
 recall(const struct session *s, const struct session_candidate *c, bool take_stale)
 {
     return directories_recall(s->w->srv->directories, span_of(c->canonical, c->canonical_n),
-                              take_stale, clock_ms());
+                              take_stale, c->now_ms);
 }
 
 /* recipients = downstream: its word stands for the directory's. */
@@ -313,6 +368,7 @@ on_verified(void *arg, const struct smtp_reply *reply, enum relay_answer about)
         return;
     }
     s->question = NULL;
+    int64_t took_ns = note_time(c);
     if (has_failed) {
         a.status = recall(s, c, true);
         a.source = a.status != DIR_UNAVAILABLE ? DIR_SOURCE_CACHE : DIR_SOURCE_NONE;
@@ -322,9 +378,9 @@ on_verified(void *arg, const struct smtp_reply *reply, enum relay_answer about)
         c->input.recipient = is_absent ? DECIDE_RECIPIENT_ABSENT : DECIDE_RECIPIENT_FOUND;
         c->is_verified = true;
         directories_remember(s->w->srv->directories, span_of(c->canonical, c->canonical_n),
-                             !is_absent, clock_ms());
+                             !is_absent, c->now_ms);
     }
-    metrics_lookup_downstream(s->w->srv->metrics, a.status, clock_ns() - c->asked_ns);
+    metrics_lookup_downstream(s->w->srv->metrics, a.status, took_ns);
     resume(s);
 }
 
@@ -358,8 +414,7 @@ ask_directory(struct session *s, struct session_candidate *c)
         worker_plan(s->w);
         return false;
     }
-    metrics_lookup(s->w->srv->metrics, a.source, a.status, clock_ns() - c->asked_ns);
-    take_answer(c, &a);
+    on_looked_up(s, c, &a);
     return true;
 }
 
@@ -457,7 +512,7 @@ default_postmaster(const struct session *s, struct smtp_path *path)
 static bool
 redirect_postmaster(const struct session *s, struct session_candidate *c)
 {
-    struct smtp_path *path = &c->path;
+    struct smtp_path *path = &c->rcpt.path;
     size_t used;
     char text[SMTP_ADDRESS_MAX + 3];
 
@@ -487,9 +542,9 @@ find_domain(const struct session *s, struct session_candidate *c)
     if (c->at < c->canonical_n)
         domain = span_of(c->canonical + c->at + 1, c->canonical_n - c->at - 1);
     c->domain = settings_domain_for(s->st, domain);
-    c->input.has_domain = c->domain != NULL || c->path.is_postmaster;
+    c->input.has_domain = c->domain != NULL || c->rcpt.path.is_postmaster;
     c->input.is_postmaster =
-        c->path.is_postmaster ||
+        c->rcpt.path.is_postmaster ||
         (c->domain != NULL && span_is(span_of(c->canonical, c->at), "postmaster"));
     if (!c->input.is_postmaster)
         return;
@@ -511,7 +566,6 @@ fill_input(struct session *s, struct session_candidate *c)
     struct marks *marks = policy_marks(s->w->srv->policy);
     struct span canonical = span_of(c->canonical, c->canonical_n);
     struct span sender = span_str(tx->message->sender_canonical);
-    int64_t now_ms = clock_ms();
 
     find_domain(s, c);
     c->input.size = tx->declared_size;
@@ -521,13 +575,13 @@ fill_input(struct session *s, struct session_candidate *c)
     c->input.is_route_up = route != NULL && route_is_up(route);
     c->input.is_other_route =
         tx->domain != NULL && strcmp(tx->domain->downstream, c->domain->downstream) != 0;
-    c->share_limit = marks_limit(marks, sender, canonical, now_ms);
+    c->share_limit = marks_limit(marks, sender, canonical, c->now_ms);
     c->input.is_full = tx->message->n_recipients >= (size_t)s->st->server.max_recipients;
     if (!c->input.is_full && !mark_share_allows(&tx->share, c->share_limit))
         c->input.is_full = c->input.is_halved = true;
     c->input.is_blocked = acl_recipient_blocked(s->st, canonical);
     c->input.is_trap = acl_is_trap(s->st, canonical);
-    c->input.is_marked = marks_has(marks, canonical, now_ms);
+    c->input.is_marked = marks_has(marks, canonical, c->now_ms);
 }
 
 static enum smtp_reply_id
@@ -572,9 +626,9 @@ refuse_syntax(struct session *s, struct session_candidate *c, struct span argume
     size_t n = address.n < SMTP_ADDRESS_MAX ? address.n : SMTP_ADDRESS_MAX;
 
     if (n > 0)
-        memcpy(c->path.text, address.p, n);
-    c->path.text[n] = '\0';
-    c->path.n = (uint16_t)n;
+        memcpy(c->rcpt.path.text, address.p, n);
+    c->rcpt.path.text[n] = '\0';
+    c->rcpt.path.n = (uint16_t)n;
     c->input.is_bad_syntax = true;
     c->decision = decide(&c->input);
     if (c->decision.reason == POLICY_REASON_SYNTAX) {
@@ -591,25 +645,22 @@ refuse_syntax(struct session *s, struct session_candidate *c, struct span argume
 void
 session_rcpt(struct session *s, struct span argument)
 {
-    struct session_candidate *c = calloc(1, sizeof(*c));
-    struct smtp_rcpt rcpt;
+    struct session_candidate *c = candidate_new(s);
 
     if (c == NULL) {
         session_reply(s, SMTP_REPLY_INTERNAL, NULL);
         return;
     }
-    s->tx->candidate = c;
-    policy_session_blind(s->w->srv->policy, s->st, &s->policy, clock_ms());
+    policy_session_blind(s->w->srv->policy, s->st, &s->policy, c->now_ms);
     c->input.state = policy_session_state(&s->policy, s->tx->message->sender[0] == '\0');
     c->input.is_monitor = s->st->server.monitor;
     c->input.is_late = s->st->harvest.stage == SETTINGS_STAGE_DATA;
     enum smtp_syntax syntax =
-        smtp_rcpt_parse(argument, s->offered, s->tx->message->is_smtputf8, &rcpt);
+        smtp_rcpt_parse(argument, s->offered, s->tx->message->is_smtputf8, &c->rcpt);
     if (syntax == SMTP_SYNTAX_OK) {
-        c->path = rcpt.path;
-        c->notify = rcpt.notify;
-        span_copy(c->orcpt, sizeof(c->orcpt), rcpt.orcpt);
-        c->canonical_n = smtp_path_canonical(&c->path, c->canonical, &c->at);
+        span_copy(c->orcpt, sizeof(c->orcpt), c->rcpt.orcpt);
+        c->rcpt.orcpt = span_str(c->orcpt);
+        c->canonical_n = smtp_path_canonical(&c->rcpt.path, c->canonical, &c->at);
         if (c->canonical_n == 0)
             syntax = SMTP_SYNTAX_ADDRESS;
     }

@@ -204,32 +204,43 @@ smtp_path_parse(struct span in, bool allow_null, bool allow_postmaster, bool utf
     return true;
 }
 
-/* Never longer than LOCAL: quotes stay only where they are needed, a backslash only before a quote
+/* Never longer than QUOTED: quotes stay only where they are needed, a backslash only before a quote
  * or a backslash. */
+static size_t
+canonical_quoted(struct span quoted, char *out)
+{
+    struct span inner = span_of(quoted.p + 1, quoted.n - 2);
+    bool needs_quotes = false;
+    size_t n = 0;
+
+    for (size_t i = 0; i < inner.n; i++) {
+        if (inner.p[i] == '\\')
+            i++;
+        needs_quotes |= (unsigned char)inner.p[i] < 0x80 && !is_atom(inner.p[i]);
+    }
+    if (needs_quotes)
+        out[n++] = '"';
+    for (size_t i = 0; i < inner.n; i++) {
+        if (inner.p[i] == '\\')
+            i++;
+        if (inner.p[i] == '"' || inner.p[i] == '\\')
+            out[n++] = '\\';
+        out[n++] = inner.p[i];
+    }
+    if (needs_quotes)
+        out[n++] = '"';
+    return n;
+}
+
 static size_t
 canonical_local(struct span local, char *out)
 {
-    bool is_quoted = local.p[0] == '"', needs_quotes = false;
-    size_t n = 0;
+    size_t n = local.n;
 
-    if (is_quoted)
-        local = span_of(local.p + 1, local.n - 2);
-    for (size_t i = 0; i < local.n; i++) {
-        if (is_quoted && local.p[i] == '\\')
-            i++;
-        needs_quotes |= is_quoted && (unsigned char)local.p[i] < 0x80 && !is_atom(local.p[i]);
-    }
-    if (needs_quotes)
-        out[n++] = '"';
-    for (size_t i = 0; i < local.n; i++) {
-        if (is_quoted && local.p[i] == '\\')
-            i++;
-        if (local.p[i] == '"' || local.p[i] == '\\')
-            out[n++] = '\\';
-        out[n++] = local.p[i];
-    }
-    if (needs_quotes)
-        out[n++] = '"';
+    if (local.p[0] == '"')
+        n = canonical_quoted(local, out);
+    else
+        memcpy(out, local.p, n);
     utf8_lower(out, n);
     return n;
 }

@@ -15,10 +15,12 @@
 
 static const struct {
     const char *text;
+    size_t n;
     unsigned phases, flags;
 } verbs[] = {
-    [SMTP_VERB_UNKNOWN] = {"unknown", 0, VF_NONE},
-#define SMTP_VERB(id, text, phases, flags) [SMTP_VERB_##id] = {text, phases, flags},
+    [SMTP_VERB_UNKNOWN] = {"unknown", 0, 0, VF_NONE},
+#define SMTP_VERB(id, text, phases, flags)                                                         \
+    [SMTP_VERB_##id] = {text, sizeof text - 1, phases, flags},
 #include "proxy/smtp/command.def"
 #undef SMTP_VERB
 };
@@ -38,7 +40,7 @@ smtp_command_parse(struct span line)
     command.text = span_of(line.p, n);
     command.argument = span_trim(span_of(line.p + n, line.n - n));
     for (unsigned verb = SMTP_VERB_UNKNOWN + 1; verb < SMTP_VERB_COUNT; verb++) {
-        if (!span_is_nocase(command.text, verbs[verb].text))
+        if (!span_equal_nocase(command.text, span_of(verbs[verb].text, verbs[verb].n)))
             continue;
         command.verb = (enum smtp_verb)verb;
         break;
@@ -308,7 +310,8 @@ smtp_rcpt_parse(struct span argument, uint32_t offered, bool is_smtputf8, struct
     unsigned seen = 0;
     enum smtp_syntax syntax;
 
-    *rcpt = (struct smtp_rcpt){0};
+    rcpt->notify = 0;
+    rcpt->orcpt = span_of(NULL, 0);
     syntax = parse_path(argument, "TO:", false, &rcpt->path, &rest);
     while (syntax == SMTP_SYNTAX_OK && next_parameter(&rest, &p))
         syntax = parse_rcpt_parameter(&p, offered, is_smtputf8, &seen, rcpt);
