@@ -124,7 +124,9 @@ attempt_lost(struct attempt *a, enum downstream_fail fail)
     if (a->was_kept && ++a->n_stale <= STALE_MAX)
         return false;
     a->wish.tried |= UINT64_C(1) << a->host;
-    if (fail != DOWNSTREAM_CLOSING) /* a host that says 421 is up */
+    /* A host that says 421, ends one connection or answers oddly on it may serve the others well;
+     * one that is silent would hold them up. */
+    if (fail == DOWNSTREAM_TIMEOUT)
         pool_host_failed(a->pool, a->host, downstream_fail_text(fail));
     return true;
 }

@@ -260,7 +260,11 @@ on_closed(void *owner, enum downstream_fail why, const struct smtp_reply *reply)
     if (why == DOWNSTREAM_CONNECT && reply == NULL && ++p->next_address < p->addresses.n &&
         probe_connect(p))
         return;
-    set_state(p, why == DOWNSTREAM_TLS ? HOST_DEGRADED : HOST_DOWN, error.text);
+    if (why == DOWNSTREAM_TLS)
+        set_state(p, HOST_DEGRADED, error.text);
+    /* One that refuses one more connection now is not down while it serves others of ours. */
+    else if (reply == NULL || reply->code / 100 != 4 || host_connections(p->host) <= 1)
+        set_state(p, HOST_DOWN, error.text);
     probe_end(p);
 }
 

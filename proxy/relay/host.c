@@ -516,6 +516,15 @@ host_slot_give(struct host *h)
     pthread_mutex_unlock(&h->lock);
 }
 
+int
+host_connections(struct host *h)
+{
+    pthread_mutex_lock(&h->lock);
+    int n = h->total;
+    pthread_mutex_unlock(&h->lock);
+    return n;
+}
+
 void
 hosts_set_post(struct hosts *h, unsigned loop, route_post_fn *post, void *arg)
 {

@@ -87,6 +87,7 @@ bool host_slot_busy(struct host *h, int max, const struct network *client);
 void host_slot_idle(struct host *h, const struct network *client);
 /* An idle connection was closed (a busy one becomes idle first). Tell the others by route_wake. */
 void host_slot_give(struct host *h);
+int host_connections(struct host *h); /* of all loops, probes included */
 
 /* Loops that wait for a connection of a route hear of a free slot, and loops that keep idle ones
  * hear that another waits, through what they register here.  POST is called on the telling thread.

@@ -408,10 +408,11 @@ member_closed(void *owner, enum downstream_fail why, const struct smtp_reply *re
         if (why == DOWNSTREAM_CONNECT && reply == NULL && ++m->next_address < m->addresses.n &&
             member_connect(m))
             return;
-        /* A host that answers, but refuses one more connection now, is not down. */
+        /* A host that answers, but refuses one more connection now, is not down; nor, before a
+         * probe says so, one that answers oddly. */
         if (why == DOWNSTREAM_TLS)
             set_host_state(p, host, HOST_DEGRADED, error.text);
-        else if (reply == NULL || reply->code / 100 == 5)
+        else if (why != DOWNSTREAM_GARBLED && (reply == NULL || reply->code / 100 == 5))
             set_host_state(p, host, HOST_DOWN, error.text);
     }
     member_drop(m);

@@ -62,7 +62,7 @@ struct pool_wish {
 struct pool_callbacks {
     /* A connection ready for a transaction; give it back by pool_give.  HOST is its index. */
     void (*got)(void *arg, struct downstream *d, unsigned host);
-    /* HOST is the index of the host that failed, or -1. LACKS: it does not offer what is needed. */
+    /* HOST is the index of the host that failed, or -1. */
     void (*failed)(void *arg, enum pool_failure failure, int host);
 };
 

@@ -4,6 +4,7 @@ import pytest
 
 from conftest import CONTENT
 from harness import exchange as faults
+from harness.journal import Journal
 from harness.postern import free_port
 
 
@@ -261,6 +262,32 @@ def test_silent_host_is_left_for_another(exchange, postern):
     for n in range(3):
         assert deliver(mx, n).status == "250 2.6.0"
     assert len(good.delivered) == 3
+
+
+@pytest.mark.parametrize("verb, fault", [
+    ("CONNECT", faults.reply_and_drop("421 4.3.2 Service not active")), ("CONNECT", faults.reply("220 a\r\n220 b")),
+    ("MAIL", faults.reply_and_drop("421 4.3.2 Service not active")), ("MAIL", faults.reply("one garbled reply")),
+    ("RCPT", faults.drop()), ("CONTENT", faults.drop(reset=True))])
+def test_what_befalls_one_connection_does_not_take_its_host_down(exchange, postern, verb, fault):
+    """No probe comes here that would bring it back."""
+    mx = postern(downstream := exchange(), settings={"downstream exchange": {"health_interval": "1h"}})
+    downstream.on(verb, faults.first(1, fault))
+    assert deliver(mx, 0).code == 451
+    assert deliver(mx, 1).status == "250 2.6.0"
+    assert not mx.events("downstream", state="down")
+
+
+def test_probe_that_is_refused_while_other_connections_stand(exchange, postern):
+    """Exchange at its limit: what is open goes on serving.  Without any it is as good as down."""
+    mx = postern(downstream := exchange(), settings={"downstream exchange": {"health_interval": "50ms"}})
+    assert deliver(mx, 0).status == "250 2.6.0"
+    refused = Journal("refused")
+    downstream.on("CONNECT", lambda step: (refused.add(step), faults.reply_and_drop("421 4.3.2 Too many")(step)))
+    refused.wait_count(3)
+    assert deliver(mx, 1).status == "250 2.6.0"
+    assert not mx.events("downstream", state="down")
+    downstream.drop_all()
+    assert "Too many" in mx.wait_log("downstream", state="down")["error"]
 
 
 def test_reply_timeout(exchange, postern):
