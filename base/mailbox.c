@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -12,7 +15,8 @@ struct mailbox {
     pthread_mutex_t lock;
     struct mailbox_item *first;
     struct mailbox_item **last; /* where the next item is hung */
-    int fd; /* readable exactly while FIRST is set: both change under the lock */
+    _Atomic unsigned waking; /* posters that have hung an item in and still have to write to FD */
+    int fd;                  /* readable while FIRST is set, and now and then a moment longer */
 };
 
 struct mailbox *
@@ -33,6 +37,7 @@ mailbox_new(void)
     pthread_mutex_init(&m->lock, NULL);
     m->first = NULL;
     m->last = &m->first;
+    atomic_init(&m->waking, 0);
     return m;
 }
 
@@ -41,6 +46,8 @@ mailbox_free(struct mailbox **m)
 {
     if (!*m)
         return;
+    while (atomic_load(&(*m)->waking) > 0)
+        (void)sched_yield();
     close((*m)->fd);
     pthread_mutex_destroy(&(*m)->lock);
     free(*m);
@@ -56,13 +63,21 @@ mailbox_fd(const struct mailbox *m)
 void
 mailbox_post(struct mailbox *m, struct mailbox_item *item)
 {
+    bool was_empty;
+
     item->next = NULL;
     pthread_mutex_lock(&m->lock);
-    if (!m->first) /* an eventfd takes this whenever its count is not at its end */
-        (void)eventfd_write(m->fd, 1);
+    was_empty = !m->first;
     *m->last = item;
     m->last = &item->next;
+    if (was_empty)
+        atomic_fetch_add(&m->waking, 1);
     pthread_mutex_unlock(&m->lock);
+    /* Behind the lock, or who wakes up would have to wait for it, and be woken again. */
+    if (was_empty) {
+        (void)eventfd_write(m->fd, 1); /* taken whenever its count is not at its end */
+        atomic_fetch_sub(&m->waking, 1);
+    }
 }
 
 struct mailbox_item *
@@ -71,10 +86,10 @@ mailbox_take(struct mailbox *m)
     struct mailbox_item *all;
     eventfd_t count;
 
+    /* First: what is posted from here on makes it readable again. */
+    (void)eventfd_read(m->fd, &count);
     pthread_mutex_lock(&m->lock);
     all = m->first;
-    if (all)
-        (void)eventfd_read(m->fd, &count);
     m->first = NULL;
     m->last = &m->first;
     pthread_mutex_unlock(&m->lock);
@@ -87,7 +102,8 @@ mailbox_wait(struct mailbox *m)
     struct pollfd p = {.fd = m->fd, .events = POLLIN};
     struct mailbox_item *all;
 
-    while (!(all = mailbox_take(m)))
+    do
         (void)poll(&p, 1, -1);
+    while (!(all = mailbox_take(m)));
     return all;
 }

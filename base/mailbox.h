@@ -15,7 +15,7 @@ struct mailbox_item {
 struct mailbox *mailbox_new(void);
 /* Items still inside are not freed: take them first.  Clears *M; NULL is fine. */
 void mailbox_free(struct mailbox **m);
-/* Becomes readable when something is inside. */
+/* Becomes readable when something is inside; now and then when it was just taken. */
 int mailbox_fd(const struct mailbox *m);
 /* From any thread.  The box owns ITEM until it is taken. */
 void mailbox_post(struct mailbox *m, struct mailbox_item *item);
