@@ -289,7 +289,7 @@ stream_pending(const struct stream *s)
 
 /* As far as the kernel takes them; in TLS, a record at a time. */
 static size_t
-send_records(struct stream *s, const struct iovec *iov, int n, size_t wanted)
+send_records(struct stream *s, const struct iovec *iov, int n)
 {
     size_t total = 0;
 
@@ -298,9 +298,7 @@ send_records(struct stream *s, const struct iovec *iov, int n, size_t wanted)
         while (offset < iov[i].iov_len) {
             ssize_t done =
                 transport_write(s, (const char *)iov[i].iov_base + offset, iov[i].iov_len - offset);
-            if (done < 0)
-                return wanted; /* gone: reading tells */
-            if (done == 0)
+            if (done <= 0)
                 return total;
             offset += (size_t)done;
             total += (size_t)done;
@@ -328,17 +326,17 @@ stream_send(struct stream *s, const struct iovec *iov, int n)
         ssize_t done = sendmsg(s->fd, &message, MSG_NOSIGNAL);
         if (done > 0)
             total = (size_t)done;
-        else if (done < 0 && errno != EAGAIN && errno != EINTR)
-            total = wanted; /* gone: reading tells */
     } else if (s->tls != TLS_HANDSHAKE && !s->is_write_armed && flush_output(s)) {
         /* Each record is a write; the peer shall not wake up for each of them. */
         bool is_bulk = wanted > TLS_RECORD;
         if (is_bulk)
             set_cork(s, 1);
-        total = send_records(s, iov, n, wanted);
+        total = send_records(s, iov, n);
         if (is_bulk)
             set_cork(s, 0);
     }
+    /* Also when the connection is gone, which reading tells: the rest was not sent, so the end of
+     * it must not be waited for. */
     if (total < wanted) {
         s->send_was_short = true;
         arm_write(s, true);
