@@ -107,6 +107,7 @@ resolver_finish(struct lookup *l, const struct resolver_answer *answer)
     lookup_free(l);
     for (; item != NULL; item = next) {
         next = item->next;
+        r->n_waiting--;
         reply(r, item, answer);
     }
 }
@@ -245,7 +246,12 @@ resolver_take(struct resolver *r, struct resolver_item *item)
     struct lookup *l = find_lookup(r, key);
     unsigned known;
 
+    if (r->n_waiting >= RESOLVER_WAITING_MAX) {
+        reply(r, item, &nobody_knows);
+        return;
+    }
     if (l != NULL) {
+        r->n_waiting++;
         item->next = l->waiting;
         l->waiting = item;
         return;
@@ -263,6 +269,7 @@ resolver_take(struct resolver *r, struct resolver_item *item)
         reply(r, item, &nobody_knows);
         return;
     }
+    r->n_waiting++;
     item->next = NULL;
     l->waiting = item;
     l->cache_key = cache_key;

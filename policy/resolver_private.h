@@ -45,6 +45,7 @@ void resolver_post(struct resolver *r, struct resolver_item *item);
 
 #define RESOLVER_ZONES_MAX   32
 #define RESOLVER_LOOKUPS_MAX 2000
+#define RESOLVER_WAITING_MAX 20000 /* questions, of askers that are gone as well */
 #define RESOLVER_TROUBLE_MS  30000 /* how long a failure is remembered */
 
 enum zone_state { ZONE_UNTESTED, ZONE_UP, ZONE_DOWN };
@@ -106,7 +107,7 @@ struct resolver {
     struct mailbox *box;
     struct event *arrival, *tick;
     LIST_HEAD(lookups, lookup) lookups;
-    size_t n_lookups;
+    size_t n_lookups, n_waiting;
     struct zone zones[RESOLVER_ZONES_MAX];
     size_t n_zones;
     struct netaddr *self;

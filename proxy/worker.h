@@ -40,6 +40,7 @@ struct worker {
     struct delivery_list waiting;    /* for another's burst of the same message */
     struct delivery_list orphans;    /* bursts past their end of data whose session is gone */
     struct session_candidate *spare; /* for the next RCPT, or NULL */
+    unsigned inquests;               /* under way */
     bool is_draining;
 
     struct worker_private *private;

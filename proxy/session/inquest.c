@@ -7,6 +7,9 @@
 #include "policy/mark.h"
 #include "proxy/worker.h"
 
+/* In a loop.  Beyond, nothing is learnt of this refusal; the sender will try again. */
+#define INQUESTS_MAX 64
+
 struct inquest {
     struct worker *w;
     struct settings *st;
@@ -26,6 +29,7 @@ inquest_free(struct inquest *q)
     free(q->recipients);
     free(q->sender);
     settings_unref(q->st);
+    q->w->inquests--;
     free(q);
 }
 
@@ -58,11 +62,12 @@ on_answer(void *arg, const struct dir_answer *a)
 void
 inquest_start(struct worker *w, struct settings *st, const struct message *m, int64_t memory_ms)
 {
-    struct inquest *q = calloc(1, sizeof(*q));
+    struct inquest *q = w->inquests < INQUESTS_MAX ? calloc(1, sizeof(*q)) : NULL;
 
     if (q == NULL)
         return;
     q->w = w;
+    w->inquests++;
     q->st = settings_ref(st);
     q->memory_ms = memory_ms;
     q->sender = span_dup(span_str(m->sender_canonical));

@@ -2,14 +2,19 @@
 test_limits.py and test_spool.py.)"""
 
 import os
+import re
 import socket
+import threading
+import time
 
 import pytest
 
 from conftest import CONTENT
 from harness import Client
+from harness import exchange as does
 from harness import postern as built
-from harness.journal import poll
+from harness.journal import DEADLINE_S, poll
+from harness.ldap_server import LdapServer, Raw, entry
 
 
 def fill(mx, count):
@@ -91,9 +96,166 @@ def test_command_that_never_ends(mx):
     assert client.reply().status == "500 5.5.2"
 
 
+def closed(client):
+    """It is, without a word."""
+    with pytest.raises(ConnectionError):
+        client.reply()
+
+
 def test_proxy_header_that_never_ends(exchange, postern):
     mx = postern(exchange(), settings={"server": {"proxy_protocol": "127.0.0.9"}})
     client = Client(mx.address, source="127.0.0.9", greet=False)
-    client.send(b"PROXY UNKNOWN " + b"x" * 200)
-    with pytest.raises((ConnectionError, socket.timeout)):
-        client.reply()
+    client.send(b"PROXY UNKNOWN " + b"x" * 93)
+    closed(client)
+
+
+def test_longest_proxy_header(exchange, postern):
+    """Version 2: there can be none that is longer."""
+    mx = postern(exchange(), settings={"server": {"proxy_protocol": "127.0.0.9"}})
+    header = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\xff\xff" + bytes(65535)
+    client = Client(mx.address, source="127.0.0.9", greet=False)
+    client.send(header)
+    assert client.reply().code == 220
+
+
+def test_accepting_rests_when_descriptors_run_out(exchange, postern, directory, monkeypatch):
+    """Sessions leave a quarter of them; idle readers of the metrics take that.  Who comes then is let go of, and once
+    there are descriptors again the next is served."""
+    few = os.path.join(directory, "few")
+    with open(few, "w", encoding="ascii") as script:
+        script.write(f'#!/bin/sh\nulimit -n 160\nexec {built.BINARY} "$@"\n')
+    os.chmod(few, 0o700)
+    monkeypatch.setattr(built, "BINARY", few)
+    mx = postern(exchange())
+    clients, _ = fill(mx, 110)
+    readers = [socket.create_connection(mx.http) for _ in range(60)]
+    since = len(mx.log)
+    poll(lambda: len(os.listdir(f"/proc/{mx.process.pid}/fd")) == 160 or clients.append(
+        Client(mx.address, greet=False)), "all descriptors in use")
+    with pytest.raises((ConnectionError, OSError)):
+        Client(mx.address)
+    assert mx.wait_log("worker", since=since)["error"] == "out of file descriptors"
+    for reader in readers:
+        reader.close()
+    for client in clients:
+        client.close()
+    poll(lambda: mx.try_client() if Client(mx.address, greet=False).reply().code == 220 else None, "room")
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    assert mx.metrics()['postern_connections_refused_total{reason="system"}'] >= 1
+
+
+def test_silence_when_crowded(exchange, postern):
+    """More than four of five connections: ten seconds are borne, whatever command_timeout is."""
+    mx = postern(exchange(), settings={"server": {"max_connections": 5, "command_timeout": "5m"}})
+    clients = [mx.client(source=f"127.0.0.{n + 10}") for n in range(5)]
+    began = time.monotonic()
+    assert clients[0].reply().status == "421 4.4.2"
+    assert time.monotonic() - began > 5
+    clients[0].ended()
+
+
+def test_client_that_never_reads_is_let_go(exchange, postern):
+    mx = postern(exchange(), settings={"server": {"command_timeout": "1s"}})
+    client = mx.client()
+    client.socket.settimeout(0.5)
+    block = b"NOOP\r\n" * 10000
+    sent = 0
+    with pytest.raises(OSError):
+        while True:
+            sent += client.socket.send(block[sent % 6:])
+    assert mx.wait_log("close")["reason"] == "timeout"
+
+
+def test_messages_beyond_the_memory_of_all_are_files(exchange, postern):
+    """256 KiB hold two blocks' worth; of eight messages of 100 KiB the others are in files from the first octet."""
+    mx = postern(exchange(), settings={"spool": {"memory": "128K", "memory_total": "256K"}})
+    body = b"X: y\r\n\r\n" + b"0123456789abcd\r\n" * 6400
+    clients = []
+    for _ in range(8):
+        clients.append(client := mx.client())
+        client.envelope("a@example.org", "anna@example.test")
+        client.send(b"BDAT %d\r\n" % len(body) + body)
+        assert client.reply().code == 250
+
+    def files():
+        links = [f"/proc/{mx.process.pid}/fd/{name}" for name in os.listdir(f"/proc/{mx.process.pid}/fd")]
+        return sum("/state/#" in os.readlink(link) for link in links if os.path.islink(link))
+    poll(lambda: files() >= 6, "files")
+    assert files() < 8
+    for client in clients:
+        client.send(b"BDAT 0 LAST\r\n")
+        assert client.reply().status == "250 2.6.0"
+    poll(lambda: files() == 0, "no file")
+
+
+# A downstream
+
+@pytest.mark.parametrize("lines, octets, is_taken", [(128, 100, True), (129, 100, False), (2, 4096, True), (2, 4097, False)])
+def test_replies_of_a_downstream(exchange, postern, lines, octets, is_taken):
+    """Of so many lines of so many octets, the end included; more, and its connection is."""
+    downstream = exchange()
+    mx = postern(downstream, settings={"downstream exchange": {"health_interval": "200ms"}})
+    text = "x" * (octets - len("250-2.1.0 \r\n"))
+    downstream.on("MAIL", does.reply("".join(f"250-2.1.0 {text}\r\n" for _ in range(lines - 1)) + f"250 2.1.0 {text}"))
+    reply = mx.client().deliver(CONTENT, "anna@example.test")
+    assert reply.status == ("250 2.6.0" if is_taken else "451 4.4.1")
+    assert len(downstream.delivered) == is_taken
+    if not is_taken:
+        downstream.connections.wait(lambda one: one.ended and any(command.verb == "MAIL" for command in one.commands))
+
+
+def test_refusals_that_are_looked_into(exchange, postern):
+    """Behind the data, for a recipient's sake: each recipient is asked about.  A directory that is slow has 64 messages'
+    recipients to tell about at most."""
+    slow = threading.Event()
+
+    def answer(search):
+        if "anna" in search.filter:
+            slow.wait(DEADLINE_S)
+        name = re.search(r"=smtp:(\w+)@", search.filter)[1]
+        return [entry(f"cn={name},dc=x", {"proxyAddresses": [f"SMTP:{name}@example.test"]})]
+    server = LdapServer(answer)
+    downstream = exchange()
+    mx = postern(downstream, settings={"directory": {
+        "type": "ad", "file": "", "uri": server.uri, "bind": "anonymous", "base": "dc=x", "timeout": "1m", "connections": 1}})
+    try:
+        downstream.on("EOD", does.reply("550 5.1.10 RESOLVER.ADR.RecipientNotFound; not found"))
+        client = mx.client()
+        for number in range(140):  # that they are there is in the cache from here on
+            client.ok("MAIL FROM:<a@example.org>")
+            client.ok(f"RCPT TO:<user{number}@example.test>")
+            client.ok("RSET")
+        mx.client().send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<anna@example.test>\r\n")
+        server.searches.wait(lambda search: "anna" in search.filter)
+        for number in range(70):
+            assert mx.client().attempt(CONTENT, f"user{number}@example.test", f"user{number + 70}@example.test").status == "451 4.5.0"
+        assert mx.control("directory")["directories"][0]["pending"] == 1 + 2 * 64
+    finally:
+        slow.set()
+        poll(lambda: mx.control("directory")["directories"][0]["pending"] == 0, "no question left")
+        server.stop()
+
+
+# A directory
+
+@pytest.mark.parametrize("size, is_taken", [((32 << 20) - 1000, True), ((32 << 20) + 1, False)])
+def test_message_of_a_directory(exchange, postern, size, is_taken):
+    """One of 32 MiB is read, one that says that it is longer ends its connection before it is."""
+    def answer(search):
+        if "anna" not in search.filter:
+            return []
+        if not is_taken:
+            return [Raw(b"\x30\x84" + size.to_bytes(4, "big") + b"\x02\x01\x02" + b"x" * 1000000)]
+        return [entry("cn=anna,dc=x", {"proxyAddresses": ["SMTP:anna@example.test"], "x": [b"x" * (size - 100)]})]
+    server = LdapServer(answer)
+    mx = postern(exchange(), settings={"directory": {
+        "type": "ad", "file": "", "uri": server.uri, "bind": "anonymous", "base": "dc=x", "timeout": "20s", "connections": 1}})
+    try:
+        before = mx.memory_kib()
+        client = mx.client()
+        client.ok("MAIL FROM:<a@example.org>")
+        assert client.command("RCPT TO:<anna@example.test>").status == ("250 2.1.5" if is_taken else "451 4.4.3")
+        assert is_taken or len(server.connections) > 1
+        assert is_taken or mx.is_sanitized() or mx.memory_kib() < before + (8 << 10)
+    finally:
+        server.stop()

@@ -1,4 +1,6 @@
 #define _POSIX_C_SOURCE 200809L
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -7,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -242,6 +245,37 @@ a_cancelled_question_is_not_answered(void **state)
     end(&x);
 }
 
+/* By a server that never answers.  Who asks what was asked waits for the same answer. */
+static void
+ten_thousand_questions_are_enough(void **state)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t n = sizeof in;
+    int silent = socket(AF_INET, SOCK_STREAM, 0);
+    char section[160], address[32];
+    uint64_t ticket;
+    struct fixture x;
+
+    (void)state;
+    assert_int_equal(bind(silent, (struct sockaddr *)&in, n), 0);
+    assert_int_equal(getsockname(silent, (struct sockaddr *)&in, &n), 0);
+    assert_int_equal(listen(silent, 8), 0);
+    snprintf(section, sizeof section,
+             "[directory silent]\ntype = ldap\nuri = ldap://127.0.0.1:%d\nbind = anonymous\n"
+             "base = dc=x\ntimeout = 3s\n",
+             ntohs(in.sin_port));
+    begin(&x, "silent", section);
+    for (unsigned i = 0; i < 10002; i++) {
+        snprintf(address, sizeof address, "user%u@ex.test", i < 10001 ? i : 0);
+        assert_int_equal(directory_ask(x.c, &x.st->domains[0], span_str(address), span_str(""), 0,
+                                       clock_ms(), &x.answer, done, &x, &ticket),
+                         i == 10000 ? DIR_UNAVAILABLE : DIR_PENDING);
+    }
+    assert_int_equal(x.answers, 0);
+    end(&x);
+    close(silent);
+}
+
 static void
 shows_its_state(void **state)
 {
@@ -272,6 +306,7 @@ main(void)
         cmocka_unit_test(on_failure_may_accept),
         cmocka_unit_test(a_reload_reads_files_again),
         cmocka_unit_test(a_cancelled_question_is_not_answered),
+        cmocka_unit_test(ten_thousand_questions_are_enough),
         cmocka_unit_test(shows_its_state),
     };
 

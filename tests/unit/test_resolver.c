@@ -392,6 +392,31 @@ set_zones(const char *null_sender, const char *any_sender)
     assert_int_equal(resolver_reload(f.resolver, &f.st, &e), 0);
 }
 
+/* A flood of them is answered at once. */
+static void
+test_too_many(void **state)
+{
+    enum { LOOKUPS = 2000, WAITING = 20000 };
+    static struct result r[WAITING + 1];
+    size_t known = 0;
+    (void)state;
+
+    for (size_t i = 0; i < LOOKUPS + 1; i++) {
+        char sender[32];
+        snprintf(sender, sizeof sender, "x%zu@silent.test", i);
+        ask_spf("192.0.2.1", "h.test", sender, &r[i]);
+    }
+    wait_for(&r[LOOKUPS]);
+    assert_int_equal(r[LOOKUPS].answer.spf, SPF_TEMPERROR);
+    for (size_t i = LOOKUPS; i < WAITING; i++)
+        ask_spf("192.0.2.1", "h.test", "x0@silent.test", &r[i]);
+    ask_spf("192.0.2.1", "h.test", "x0@silent.test", &r[WAITING]);
+    wait_for(&r[WAITING]);
+    for (size_t i = 0; i < WAITING; i++)
+        known += r[i].calls;
+    assert_int_equal(known, 0);
+}
+
 static void
 test_dnsbl(void **state)
 {
@@ -582,7 +607,7 @@ main(void)
         RESOLVER_TEST(test_deadline),    RESOLVER_TEST(test_cancel),
         RESOLVER_TEST(test_dnsbl),       RESOLVER_TEST(test_dnsbl_deadline),
         RESOLVER_TEST(test_warnings),    RESOLVER_TEST(test_bad_settings),
-        RESOLVER_TEST(test_threads),
+        RESOLVER_TEST(test_threads),     RESOLVER_TEST(test_too_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
