@@ -1,5 +1,7 @@
 """What goes wrong beside and behind Postern, one after the other, for some seconds each."""
 
+import functools
+import os
 import random
 import re
 import signal
@@ -7,10 +9,12 @@ import threading
 from collections import Counter
 
 from harness import exchange as acts
+from harness.journal import poll
 from harness.servers import Server
 
-VERBS = ("EHLO", "MAIL", "RCPT", "CONTENT", "EOD")
+VERBS = ("EHLO", "STARTTLS", "MAIL", "RCPT", "CONTENT", "EOD")
 SHARE = 0.4  # of the steps
+GUESTS = 40  # who come to the directory, and leave it
 
 
 def restart(server):
@@ -50,10 +54,12 @@ class Faults:
             "downstream answers octet by octet": self._split,
             "a host killed": lambda: self._killed(self.world.exchanges[:1]),
             "all hosts killed": lambda: self._killed(self.world.exchanges),
-            "directory stopped": lambda: self._frozen(self.world.slapd),
-            "directory killed": lambda: self._gone(self.world.slapd),
-            "Redis stopped": lambda: self._frozen(self.world.redis),
-            "Redis killed": lambda: self._gone(self.world.redis)}
+            "syslog stopped": self._unheard,
+            "certificate replaced": self._renewed,
+            "directory changed": self._guests}
+        for name, server in (("directory", self.world.slapd), ("Redis", self.world.redis), ("DNS", self.world.nsd)):
+            self.kinds[f"{name} stopped"] = functools.partial(self._frozen, server)
+            self.kinds[f"{name} killed"] = functools.partial(self._gone, server)
 
     def start(self):
         self.thread.start()
@@ -136,3 +142,26 @@ class Faults:
         server.stop(signal.SIGKILL)
         self._last()
         restart(server)
+
+    def _unheard(self):
+        """The log goes to a syslog daemon, which takes nothing more."""
+        self.world.configure({"log": {"target": f"unix:{self.world.syslog.socket_path}"}})
+        self.over.wait(2)
+        self._frozen(self.world.syslog)
+        self.world.configure({"log": {"target": "stderr"}})
+
+    def _renewed(self):
+        """As a renewal does: new files in the places of the old, and SIGHUP."""
+        tls = self.world.certificates
+        fresh = tls.make("fresh", "mx.example.test", ["mx.example.test"], issuer=tls.ca)
+        os.rename(fresh.key, tls.mx.key)
+        os.rename(fresh.certificate, tls.mx.certificate)
+        self.world.configure()
+        poll(lambda: self.world.shown_fingerprint() == tls.mx.fingerprint, "the new certificate")
+
+    def _guests(self):
+        names = [f"guest{number}" for number in range(GUESTS)]
+        for name in names:
+            self.world.slapd.add(name, [f"{name}@copied.test"])
+        self._last()
+        self.world.slapd.delete(*names)

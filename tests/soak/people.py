@@ -11,17 +11,21 @@ from harness import Client
 from harness.client import dot_stuff, proxy_header
 
 KNOWN = 200  # person0@ and so on
+DOMAINS = "faulty.test", "copied.test"  # asked for live, and kept as a snapshot
+SENDER = "sender@dns.test"  # a domain that says who may send for it
+CLIENTS = 40  # few, so that what is remembered of each is soon as much as it can be
+CROWD = 60
 RETRY_S = (2, 6)
 SIZES = (200, 200, 2000, 2000, 20000, 200000)
 TIMEOUT_S = 90
 
 
 def known():
-    return f"person{random.randrange(KNOWN)}@faulty.test"
+    return f"person{random.randrange(KNOWN)}@{random.choice(DOMAINS)}"
 
 
 def unknown():
-    return f"nobody{random.randrange(2000)}@faulty.test"
+    return f"nobody{random.randrange(2000)}@{random.choice(DOMAINS)}"
 
 
 class Gone(Exception):
@@ -31,7 +35,7 @@ class Gone(Exception):
 class People:
     """WORLD: where Postern is.  Each of the threads is one of them after the other."""
 
-    WEIGHTS = {"mail": 60, "leave": 15, "harvest": 8, "dawdle": 6, "babble": 6, "handshake": 5}
+    WEIGHTS = {"mail": 60, "leave": 15, "harvest": 8, "dawdle": 6, "babble": 6, "handshake": 5, "crowd": 2}
 
     def __init__(self, world, books):
         self.world, self.books = world, books
@@ -94,7 +98,7 @@ class People:
         return None
 
     def _connect(self, client=None, greet=True):
-        told = client or f"192.0.2.{random.randrange(1, 250)}"
+        told = client or f"192.0.2.{6 * random.randrange(CLIENTS) + 1}"
         one = Client(self.world.address, first=proxy_header(told), greet=False, timeout=TIMEOUT_S)
         if greet:
             one.greeting = one.reply()
@@ -138,7 +142,7 @@ class People:
         if random.random() < 0.3:
             self._secure(client)
         wanted = sorted(message.open)
-        lines = ["MAIL FROM:<sender@example.org>"] + [f"RCPT TO:<{one}>" for one in wanted]
+        lines = [f"MAIL FROM:<{SENDER}>"] + [f"RCPT TO:<{one}>" for one in wanted]
         if random.random() < 0.2:
             lines.insert(1, f"RCPT TO:<{unknown()}>")
         if leave_at == "envelope":
@@ -231,3 +235,11 @@ class People:
         except (socket.timeout, ssl.SSLError):
             pass
         client.close()
+
+    def _crowd(self):
+        """Many at once, who say nothing."""
+        crowd = [self._connect(greet=False) for _ in range(CROWD)]
+        for one in crowd[::2]:
+            one.reply()
+        for one in crowd:
+            random.choice((one.close, one.reset))()

@@ -454,7 +454,8 @@ class FakeExchange:
                     if reset:
                         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                                      struct.pack("ii", 1, 0))
-                    connection.socket.shutdown(socket.SHUT_RDWR)
+                    # SSLSocket's own would have the connection's thread read on in the clear.
+                    socket.socket.shutdown(connection.socket, socket.SHUT_RDWR)
                 except OSError:
                     pass
 

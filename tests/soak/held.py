@@ -1,0 +1,120 @@
+"""What Postern holds while it runs, and whether that grows."""
+
+import itertools
+import os
+import statistics
+import threading
+import time
+
+from harness.journal import poll
+
+MEMORY = "own memory, KiB"
+MARGIN_KIB = 1024  # what the heap breathes
+SHORT_MINUTES = 10  # too short to say something of memory
+CONNECTIONS = 16  # descriptors more than before anybody came: what is kept for the next message
+
+
+def held(postern):
+    process = f"/proc/{postern.process.pid}"
+    with open(f"{process}/status", encoding="ascii") as status:
+        fields = dict(line.split(":", 1) for line in status)
+    names = []
+    for number in os.listdir(f"{process}/fd"):
+        try:
+            names.append(os.readlink(f"{process}/fd/{number}"))
+        except FileNotFoundError:
+            pass
+    return {MEMORY: postern.memory_kib(), "RSS, KiB": int(fields["VmRSS"].split()[0]), "descriptors": len(names),
+            "files without a name": sum(name.endswith(" (deleted)") for name in names),
+            "threads": int(fields["Threads"])}
+
+
+class Steward:
+    """Loads the configuration again, changes the level of the log, reads what is there for monitoring, and looks at
+    what Postern holds."""
+
+    def __init__(self, world, books):
+        self.world, self.books = world, books
+        self.ending = threading.Event()
+        self.samples = []
+        self.reloads = self.levels = self.pages = 0
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        levels = itertools.cycle(("debug", "warning", "info", "error", "info"))
+        idle = itertools.cycle((5, 2))
+        for turn in itertools.count():
+            if self.ending.wait(2):
+                return
+            try:
+                self._turn(turn, levels, idle)
+            except Exception as error:  # pylint: disable=broad-except
+                self.books.fault(f"steward: {error!r}")
+
+    def _turn(self, turn, levels, idle):
+        postern = self.world.postern
+        self.samples.append((time.monotonic(), held(postern)))
+        for path in ("/metrics", "/api/status"):
+            assert postern.get(path)[0] == 200
+            self.pages += 1
+        if turn % 5 == 0:
+            assert postern.control("log-level", next(levels))["ok"]
+            self.levels += 1
+        if turn % 13 == 0:
+            self.world.configure({"downstream faulty": {"idle_connections": next(idle)}})
+            self.reloads += 1
+
+    def start(self):
+        self.thread.start()
+
+    def finish(self):
+        self.ending.set()
+        self.thread.join(60)
+        self.world.postern.control("log-level", "info")
+
+    def medians(self, since, until):
+        within = [sample for at, sample in self.samples if since <= at <= until] or [self.samples[-1][1]]
+        return {key: statistics.median(sample[key] for sample in within) for key in within[0]}
+
+
+class Account:
+    """BEFORE anybody came; warm, when a fifth of the time is over; at the last; and after all have gone."""
+
+    def __init__(self, world, before):
+        self.postern, self.before = world.postern, before
+        self.warm = self.last = self.after = None
+        self.memory = ""  # in a line
+        self.faults = []
+
+    def close(self, steward, began, ended, minutes):
+        part = (ended - began) / 10
+        self.warm = steward.medians(began + 2 * part, began + 3 * part)
+        self.last = steward.medians(ended - part, ended)
+        try:
+            poll(lambda: not self._left(held(self.postern)), "nothing is left", 30)
+        except AssertionError:
+            pass
+        self.after = held(self.postern)
+        self.faults = self._left(self.after)
+        self._judge_memory(minutes)
+
+    def _left(self, now):
+        most = {"descriptors": CONNECTIONS, "files without a name": 0, "threads": 0}
+        return [f"{key}: {now[key]}, {self.before[key]} before" for key, more in most.items()
+                if now[key] > self.before[key] + more]
+
+    def _judge_memory(self, minutes):
+        warm, last = self.warm[MEMORY], self.last[MEMORY]
+        is_judged = minutes >= SHORT_MINUTES and not self.postern.is_sanitized()
+        is_flat = last <= warm + MARGIN_KIB
+        self.memory = (f"memory: {warm / 1024:.1f} MiB of its own after a fifth of the time, {last / 1024:.1f} MiB at "
+                       f"the end (medians of a tenth of it), {MARGIN_KIB / 1024:g} MiB more is allowed: "
+                       + ("not judged" if not is_judged else "flat" if is_flat else "it grows"))
+        if is_judged and not is_flat:
+            self.faults.append(self.memory)
+
+    def table(self):
+        say = ["| held | before | warm | last | after |", "|---|--:|--:|--:|--:|"]
+        return say + [f"| {key} | " + " | ".join(f"{one[key]:.0f}" for one in
+                                                 (self.before, self.warm, self.last, self.after)) + " |"
+                      for key in self.before]
