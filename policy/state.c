@@ -28,9 +28,10 @@ struct state {
     MDB_env *env;
     MDB_dbi db[DB_COUNT];
     struct siphash_key key;
-    bool has_key;         /* it is in use */
-    bool is_key_new;      /* the file has another */
-    struct network swept; /* where the search for rows without an entry goes on */
+    bool has_key;    /* it is in use */
+    bool is_key_new; /* the file has another */
+    /* The key at which the search for garbage goes on. */
+    uint8_t swept[DB_COUNT][sizeof(struct network)];
 };
 
 static int
@@ -174,10 +175,16 @@ state_close(struct state **s)
 
 /* Loading. */
 
+static struct memo_table *
+facts_of(const struct state_view *v, int db)
+{
+    return db == DB_MARKS ? v->marks : v->deliveries;
+}
+
 static int
 load_table(MDB_txn *txn, const struct state *s, int db, const struct state_view *v)
 {
-    struct memo_table *facts = db == DB_MARKS ? v->marks : v->deliveries;
+    struct memo_table *facts = facts_of(v, db);
     MDB_cursor *cursor;
     MDB_val key, value;
     int rc = mdb_cursor_open(txn, s->db[db], &cursor);
@@ -311,39 +318,60 @@ put_rows(const struct state *s, MDB_txn *txn, const struct batch *b)
     return rc;
 }
 
-/* Rows whose entry is gone (swept, or pushed out) go some at a time: at least twice as many are
- * looked at as can have been added. */
-static int
-sweep_rows(struct state *s, MDB_txn *txn, const struct state_view *v, size_t written)
+/* Does memory not know the row under KEY: is it over, or was it pushed out? */
+static bool
+is_garbage(const struct state_view *v, int db, MDB_val key)
 {
-    MDB_val key = {sizeof s->swept, &s->swept}, value;
-    struct network network = {0};
-    MDB_cursor *cursor;
-    int rc = mdb_cursor_open(txn, s->db[DB_LEDGER], &cursor);
+    struct memo_table *facts = facts_of(v, db);
+    struct hash128 hash;
+    bool is_known;
 
-    if (rc != 0)
-        return rc;
-    rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
-    for (size_t i = 0; rc == 0 && i < GARBAGE_AT_ONCE + 2 * written; i++) {
+    if (db == DB_LEDGER) {
+        struct network network;
         struct ledger_entry *e;
         memcpy(&network, key.mv_data, sizeof network);
         e = ledger_open(v->ledger, &network, false, v->now);
         if (e != NULL)
             ledger_close(v->ledger, e);
-        else
+        return e == NULL;
+    }
+    memcpy(&hash, key.mv_data, sizeof hash);
+    memo_lock(facts);
+    is_known = memo_find(facts, hash, v->now.s) != NULL;
+    memo_unlock(facts);
+    return !is_known;
+}
+
+/* Garbage goes some at a time: at least twice as many rows are looked at as can have been added. */
+static int
+sweep(struct state *s, MDB_txn *txn, int db, const struct state_view *v, size_t written)
+{
+    const size_t size = db == DB_LEDGER ? sizeof(struct network) : sizeof(struct hash128);
+    MDB_val key = {size, s->swept[db]}, value;
+    MDB_cursor *cursor;
+    int rc = mdb_cursor_open(txn, s->db[db], &cursor);
+
+    if (rc != 0)
+        return rc;
+    rc = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+    for (size_t i = 0; rc == 0 && i < GARBAGE_AT_ONCE + 2 * written; i++) {
+        memcpy(s->swept[db], key.mv_data, size);
+        if (is_garbage(v, db, key))
             rc = mdb_cursor_del(cursor, 0);
         if (rc == 0)
             rc = mdb_cursor_get(cursor, &key, &value, MDB_NEXT);
     }
     mdb_cursor_close(cursor);
-    s->swept = rc == MDB_NOTFOUND ? (struct network){0} : network;
+    if (rc == MDB_NOTFOUND)
+        memset(s->swept[db], 0, size);
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
+/* Counts in *WRITTEN. */
 static int
-put_facts(const struct state *s, MDB_txn *txn, int db, struct memo_table *t,
-          const struct state_view *v)
+put_facts(const struct state *s, MDB_txn *txn, int db, const struct state_view *v, size_t *written)
 {
+    struct memo_table *t = facts_of(v, db);
     struct memo *places;
     size_t i = 0, length;
     int rc = 0;
@@ -378,6 +406,7 @@ put_facts(const struct state *s, MDB_txn *txn, int db, struct memo_table *t,
             MDB_val key = {sizeof changed[k].key, &changed[k].key}, value = {sizeof fact, &fact};
             rc = put_or_delete(txn, s->db[db], key, value, !changed[k].is_saved);
         }
+        *written += n;
     } while (places != NULL && rc == 0);
     return rc;
 }
@@ -400,7 +429,7 @@ static int
 save(struct state *s, const struct state_view *v, struct batch *b, size_t n, bool is_last)
 {
     MDB_txn *txn;
-    size_t written = 0;
+    size_t written[DB_COUNT] = {0};
     int rc = grow_map(s);
 
     if (rc == 0)
@@ -409,16 +438,14 @@ save(struct state *s, const struct state_view *v, struct batch *b, size_t n, boo
         return rc;
     for (unsigned i = 1; rc == 0 && n > 0; i++) {
         rc = put_rows(s, txn, b);
-        written += n;
+        written[DB_LEDGER] += n;
         b->n = 0;
         n = i < BATCHES || is_last ? ledger_walk_dirty(v->ledger, BATCH, gather, b) : 0;
     }
-    if (rc == 0)
-        rc = put_facts(s, txn, DB_MARKS, v->marks, v);
-    if (rc == 0)
-        rc = put_facts(s, txn, DB_DELIVERIES, v->deliveries, v);
-    if (rc == 0)
-        rc = sweep_rows(s, txn, v, written);
+    for (int db = DB_MARKS; db < DB_COUNT && rc == 0; db++)
+        rc = put_facts(s, txn, db, v, &written[db]);
+    for (int db = DB_LEDGER; db < DB_COUNT && rc == 0; db++)
+        rc = sweep(s, txn, db, v, written[db]);
     if (rc == 0 && s->is_key_new)
         rc = put_key(s, txn);
     if (rc != 0) {

@@ -297,6 +297,82 @@ test_marks_and_deliveries_survive(void **state)
     assert_false(marks_has(policy_marks(policy), a, now));
 }
 
+/* How many rows the file has.  For that the policy ends, and begins again. */
+static size_t
+rows_on_disk(const char *table)
+{
+    char path[160];
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi db;
+    MDB_stat rows;
+
+    policy_free(&policy, &settings, now, wall);
+    (void)snprintf(path, sizeof path, "%s/policy.mdb", dir);
+    assert_int_equal(mdb_env_create(&env), 0);
+    assert_int_equal(mdb_env_set_maxdbs(env, 4), 0);
+    assert_int_equal(mdb_env_open(env, path, MDB_NOSUBDIR, 0600), 0);
+    assert_int_equal(mdb_txn_begin(env, NULL, MDB_RDONLY, &txn), 0);
+    assert_int_equal(mdb_dbi_open(txn, table, 0, &db), 0);
+    assert_int_equal(mdb_stat(txn, db, &rows), 0);
+    mdb_txn_abort(txn);
+    mdb_env_close(env);
+    start();
+    return rows.ms_entries;
+}
+
+/* Each time there is something to save. */
+static void
+save_often(int n)
+{
+    for (int i = 0; i < n; i++) {
+        (void)ask("198.51.100.1", i, 1, false);
+        save();
+    }
+}
+
+static void
+learn_facts(int first, int n)
+{
+    static const uint8_t digest[32] = {1};
+    struct span sender = span_str("s@example.net");
+
+    for (int i = first; i < first + n; i++) {
+        char address[64];
+        struct delivery_key key;
+        uint64_t ticket;
+        bool served;
+        (void)snprintf(address, sizeof address, "known%d@example.com", i);
+        marks_add(policy_marks(policy), span_str(address), HOUR, now);
+        key = deliveries_key(policy_deliveries(policy), sender, span_str(address), digest);
+        (void)deliveries_claim(policy_deliveries(policy), &key, 1, &served, now, NULL, NULL,
+                               &ticket);
+        deliveries_finish(policy_deliveries(policy), &key, &served, 1, true, HOUR, now);
+    }
+}
+
+/* The disk has no more than memory: what is over leaves it, though nobody asks for it any more, and
+ * so does what was pushed out. */
+static void
+test_facts_leave_the_disk(void **state)
+{
+    (void)state;
+
+    learn_facts(0, 3000);
+    save();
+    pass(3601);
+    save_often(4);
+    assert_int_equal(rows_on_disk("marks"), 0);
+    assert_int_equal(rows_on_disk("deliveries"), 0);
+    for (int i = 0; i < 10; i++) {
+        learn_facts(10000 * i, 10000);
+        save();
+    }
+    save_often(90);
+    assert_in_range(rows_on_disk("marks"), 50000, 65536);
+    assert_in_range(rows_on_disk("deliveries"), 99000, 100000);
+}
+
 static void
 test_many_networks(void **state)
 {
@@ -513,6 +589,7 @@ main(void)
         TEST(test_trust_survives),
         TEST(test_monitor_leaves_no_blocks),
         TEST(test_marks_and_deliveries_survive),
+        TEST(test_facts_leave_the_disk),
         TEST(test_many_networks),
         TEST(test_threads),
         TEST(test_damaged_file),
