@@ -1,11 +1,13 @@
 """What every test may ask for: an Exchange, a Postern in front of it, certificates."""
 
 import shutil
+import signal
 import tempfile
 
 import pytest
 
 from harness import Certificates, FakeExchange, Postern
+from harness.servers import Slapd
 
 RECIPIENTS = ["anna@example.test", "ben@example.test", "carl@example.test"]
 CONTENT = b"From: <sender@example.org>\r\nSubject: a test\r\n\r\nHello.\r\n"
@@ -36,6 +38,21 @@ def exchange():
         return started[-1]
     yield start
     for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def start_slapd(directory, certificates):
+    """Call it for a running Slapd; the arguments are its own, behind the certificates."""
+    started = []
+
+    def start(*arguments, **config):
+        started.append(Slapd(tempfile.mkdtemp(dir=directory), certificates, *arguments, **config))
+        return started[-1]
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.send_signal(signal.SIGCONT)
         one.stop()
 
 

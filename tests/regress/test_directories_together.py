@@ -2,7 +2,6 @@
 
 import os
 import signal
-import tempfile
 
 import pytest
 
@@ -14,20 +13,12 @@ TAKEN, UNKNOWN, LATER = "250 2.1.5", "550 5.1.1", "451 4.4.3"
 
 
 @pytest.fixture
-def slapd(directory, certificates):
+def slapd(start_slapd):
     """Call it with names for a slapd that has them at example.test."""
-    started = []
-
     def start(*names, **attributes):
-        ldif = "".join(servers.recipient_entry(name.replace("+", "-"), [f"{name}@example.test"], **attributes)
-                       for name in names)
-        started.append(servers.Slapd(tempfile.mkdtemp(dir=directory), certificates, ldif))
-        return started[-1]
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.send_signal(signal.SIGCONT)
-        one.stop()
+        return start_slapd("".join(
+            servers.recipient_entry(name.replace("+", "-"), [f"{name}@example.test"], **attributes) for name in names))
+    return start
 
 
 def section(server, **changes):
@@ -55,11 +46,7 @@ def mx(exchange, postern):
 
 
 def rcpt(mx, name, sender="sender@example.org"):
-    client = mx.client()
-    client.ok(f"MAIL FROM:<{sender}>")
-    reply = client.command(f"RCPT TO:<{name}@example.test>")
-    client.close()
-    return reply.status
+    return mx.rcpt(f"{name}@example.test", sender).status
 
 
 def listed(directory, *addresses):

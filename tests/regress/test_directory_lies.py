@@ -44,11 +44,7 @@ def ask(exchange, postern):
             "base": BASE, "timeout": "3s", "connections": 1, **changes}})
 
         def verdict(address="anna@example.test", sender="sender@example.org"):
-            client = one.client()
-            client.ok(f"MAIL FROM:<{sender}>")
-            reply = client.command(f"RCPT TO:<{address}>")
-            client.close()
-            return reply.status
+            return one.rcpt(address, sender).status
         one.verdict = verdict
         return one
     return start

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import tempfile
 import time
 
 import pytest
@@ -17,18 +16,9 @@ PEOPLE = {"anna": ["anna@example.test", "a@example.test"], "ben": ["ben@example.
 
 
 @pytest.fixture
-def slapd(directory, certificates):
+def slapd(start_slapd):
     """Call it for a running slapd with PEOPLE."""
-    started = []
-
-    def start(recipients=PEOPLE, **config):
-        started.append(servers.Slapd(tempfile.mkdtemp(dir=directory), certificates, recipients, **config))
-        return started[-1]
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.send_signal(signal.SIGCONT)
-        one.stop()
+    return lambda recipients=PEOPLE, **config: start_slapd(recipients, **config)
 
 
 def password(directory, text=servers.Slapd.PASSWORD):
@@ -50,14 +40,7 @@ def ask(exchange, postern, certificates, directory):
         }
         section.update(changes)
         one = postern(exchange(), settings={"directory": section})
-
-        def verdict(address, sender="sender@example.org"):
-            client = one.client()
-            client.ok(f"MAIL FROM:<{sender}>")
-            reply = client.command(f"RCPT TO:<{address}>")
-            client.close()
-            return reply.status
-        one.verdict = verdict
+        one.verdict = lambda *arguments: one.rcpt(*arguments).status
         return one
     return start
 

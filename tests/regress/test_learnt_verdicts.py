@@ -46,11 +46,7 @@ def refuse(mx, *names, answer=NOBODY, verb="RCPT"):
 
 
 def rcpt(mx, name, sender="sender@example.org"):
-    client = mx.client()
-    client.ok(f"MAIL FROM:<{sender}>")
-    reply = client.command(f"RCPT TO:<{address(name)}>")
-    client.close()
-    return reply.status
+    return mx.rcpt(address(name), sender).status
 
 
 def is_marked(mx, name):

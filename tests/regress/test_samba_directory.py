@@ -76,10 +76,7 @@ def ask(exchange, postern, dc, directory):
 
         def verdict(address, sender="sender@example.org", size=None):
             since = len(one.log)
-            client = one.client()
-            client.ok(f"MAIL FROM:<{sender}>" + (f" SIZE={size}" if size else ""))
-            reply = client.command(f"RCPT TO:<{address}>")
-            client.close()
+            reply = one.rcpt(address, sender, size)
             event = one.wait_log("rcpt", since=since)
             return reply.status, event["source"]
         one.verdict = verdict

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import tempfile
 
 import pytest
 
@@ -14,18 +13,9 @@ PEOPLE = {"anna": ["anna@example.test", "a@example.test"], "ben": ["ben@example.
 
 
 @pytest.fixture
-def slapd(directory, certificates):
+def slapd(start_slapd):
     """Call it for a running slapd."""
-    started = []
-
-    def start(recipients=PEOPLE, syncprov=True):
-        started.append(Slapd(tempfile.mkdtemp(dir=directory), certificates, recipients, syncprov))
-        return started[-1]
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.send_signal(signal.SIGCONT)
-        one.stop()
+    return lambda recipients=PEOPLE, syncprov=True: start_slapd(recipients, syncprov)
 
 
 def restart(one):
@@ -51,10 +41,7 @@ def keep(exchange, postern, certificates, directory):
 
         def verdict(address, sender="sender@example.org", size=None):
             since = len(one.log)
-            client = one.client()
-            client.ok(f"MAIL FROM:<{sender}>" + (f" SIZE={size}" if size else ""))
-            reply = client.command(f"RCPT TO:<{address}>")
-            client.close()
+            reply = one.rcpt(address, sender, size)
             event = one.wait_log("rcpt", since=since, to=f"<{address}>")
             return reply.status, event["source"]
         one.verdict = verdict

@@ -262,6 +262,14 @@ class Postern:
         client.offered = client.ehlo() if greet and ehlo else None
         return client
 
+    def rcpt(self, address, sender="sender@example.org", size=None):
+        """The reply to RCPT for ADDRESS, in a session of its own."""
+        client = self.client()
+        client.ok(f"MAIL FROM:<{sender}>" + (f" SIZE={size}" if size else ""))
+        reply = client.command(f"RCPT TO:<{address}>")
+        client.close()
+        return reply
+
     def try_client(self):
         """A client, or None while nobody listens."""
         try:
