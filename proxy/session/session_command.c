@@ -389,6 +389,8 @@ session_command(struct session *s, struct span line)
         error(s, SMTP_REPLY_TLS_REQUIRED);
         return;
     }
+    if (c.verb == SMTP_VERB_MAIL && s->tx != NULL && s->tx->is_futile)
+        session_reset(s);
     if (!smtp_verb_legal(c.verb, s->phase)) {
         error(s, SMTP_REPLY_SEQUENCE);
         return;

@@ -129,6 +129,11 @@ session_data(struct session *s)
     if (id == SMTP_REPLY_NONE && s->tx->message->body == SMTP_BODY_BINARYMIME)
         id = SMTP_REPLY_SEQUENCE;
 
+    if (id == SMTP_REPLY_NO_RECIPIENTS) {
+        s->tx->is_futile = true;
+        session_reply(s, id, NULL);
+        return;
+    }
     if (id != SMTP_REPLY_NONE) {
         refuse(s, id, address, delay_ms);
         if (id == SMTP_REPLY_SEQUENCE)

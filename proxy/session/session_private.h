@@ -66,7 +66,8 @@ struct session_transaction {
     struct policy_transaction policy;
     const struct settings_domain *domain; /* of the first recipient: the route of all */
     uint64_t declared_size;               /* SIZE= of MAIL */
-    size_t n_would;                       /* recipients taken only since monitor = yes */
+    bool is_futile; /* DATA found no recipient: the client may name others, or begin anew */
+    size_t n_would; /* recipients taken only since monitor = yes */
     struct mark_share share;
     enum decide_listing listing;         /* of the client, asked once */
     struct session_candidate *candidate; /* under judgement; NULL: none */

@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from conftest import CONTENT
 from harness import Client
 
 ALWAYS = {"PIPELINING", "ENHANCEDSTATUSCODES", "LIMITS"}
@@ -111,7 +112,14 @@ def test_data_without_an_accepted_recipient(mx):
     client.ok("MAIL FROM:<a@example.org>")
     assert client.command("RCPT TO:<nobody@example.test>").status == "550 5.1.1"
     assert client.command("DATA").status == "554 5.5.1"
-    client.ok("RSET")
+    assert client.command("DATA").status == "554 5.5.1"
+    # It may begin anew, or name another one.
+    client.ok("MAIL FROM:<a@example.org>")
+    assert client.command("DATA").status == "503 5.5.1"
+    assert client.command("RCPT TO:<nobody@example.test>").status == "550 5.1.1"
+    assert client.command("DATA").status == "554 5.5.1"
+    client.ok("RCPT TO:<anna@example.test>")
+    assert client.data(CONTENT).code == 250
     client.ok("MAIL FROM:<a@example.org>")
     assert client.command("RCPT TO:<nobody@example.test>").status == "550 5.1.1"
     # The chunk is swallowed, not read as commands.
