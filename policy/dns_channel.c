@@ -79,8 +79,8 @@ find_watch(struct dns_channel *c, ares_socket_t fd)
     struct watch *w;
 
     LIST_FOREACH(w, &c->watches, link)
-    if (w->fd == fd)
-        return w;
+        if (w->fd == fd)
+            return w;
     return NULL;
 }
 

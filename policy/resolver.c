@@ -41,8 +41,8 @@ find_client(struct resolver *r, uint64_t id)
     struct client *c;
 
     LIST_FOREACH(c, &r->clients, link)
-    if (c->id == id)
-        break;
+        if (c->id == id)
+            break;
     return c;
 }
 
@@ -208,8 +208,8 @@ find_lookup(struct resolver *r, struct hash128 key)
     struct lookup *l;
 
     LIST_FOREACH(l, &r->lookups, link)
-    if (l->key.lo == key.lo && l->key.hi == key.hi)
-        break;
+        if (l->key.lo == key.lo && l->key.hi == key.hi)
+            break;
     return l;
 }
 

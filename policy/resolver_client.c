@@ -83,8 +83,8 @@ find(struct resolver_client *c, uint64_t ticket)
     struct pending *p;
 
     TAILQ_FOREACH(p, &c->pendings, link)
-    if (p->ticket == ticket)
-        break;
+        if (p->ticket == ticket)
+            break;
     return p;
 }
 

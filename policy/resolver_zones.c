@@ -156,7 +156,7 @@ resolver_zones_set(struct resolver *r, const struct dnsbl_zone *specs, size_t n,
     if (addresses == NULL)
         return -1;
     LIST_FOREACH(l, &r->lookups, link)
-    resolver_zones_cancel(l);
+        resolver_zones_cancel(l);
     resolver_zones_clear(r);
     r->self = addresses;
     for (size_t i = 0; i < self->n; i++)

@@ -53,7 +53,8 @@ struct spf {
     unsigned terms, voids;
     bool is_personal;
     struct names mx;
-    /* The client's names, and whether they were looked up: the first IS_VALID of them are its own.
+    /* The client's names: those it claims while they are looked up, then (has_ptr) those that lead
+     * back to it.
      */
     struct names ptr;
     bool has_ptr;
@@ -208,7 +209,6 @@ finish(struct spf *s, enum spf_result result)
     return false;
 }
 
-/* %{p}: a name of the client's; the domain itself first, then one below it, then any (7.3). */
 static bool
 is_below(struct span name, struct span domain)
 {
@@ -216,6 +216,7 @@ is_below(struct span name, struct span domain)
            span_equal_nocase(span_of(name.p + name.n - domain.n, domain.n), domain);
 }
 
+/* %{p}: one of the client's names; the domain itself first, then one below it, then any (7.3). */
 static struct span
 validated_name(const struct spf *s, struct span domain)
 {
@@ -285,8 +286,7 @@ is_counted(enum spf_kind kind)
            kind == SPF_KIND_PTR || kind == SPF_KIND_EXISTS || kind == SPF_KIND_REDIRECT;
 }
 
-/* Whether the term at hand matched is known at once, or it asked, or it led to another record, or
- * to the end. */
+/* Of a term.  WAITING: it asked a question, led to another record, or ended it all. */
 enum outcome { NO_MATCH, MATCH, WAITING };
 
 static void

@@ -134,8 +134,8 @@ take_turn(struct pool_request *r)
     struct turn *t;
 
     TAILQ_FOREACH(t, &p->turns, link)
-    if (network_equal(&t->client, &r->wish.client))
-        break;
+        if (network_equal(&t->client, &r->wish.client))
+            break;
     if (t == NULL) {
         if ((t = calloc(1, sizeof(*t))) == NULL)
             return false;
@@ -452,8 +452,7 @@ close_one_idle(struct pool *p, int host)
 {
     struct member *m;
 
-    TAILQ_FOREACH_REVERSE(m, &p->members, member_list, link)
-    {
+    TAILQ_FOREACH_REVERSE(m, &p->members, member_list, link) {
         if (m->state == MEMBER_IDLE && (host < 0 || m->host == (unsigned)host)) {
             member_drop(m);
             return true;
@@ -563,8 +562,7 @@ try_request(struct pool *p, struct pool_request *r, struct member **found)
 static enum try
 try_turn(struct pool *p, struct turn *t, struct pool_request **r, struct member **found)
 {
-    TAILQ_FOREACH(*r, &t->requests, link)
-    {
+    TAILQ_FOREACH(*r, &t->requests, link) {
         enum try one = try_request(p, *r, found);
         if (one != TRY_FULL || (*r)->wish.tried == 0)
             return one;
@@ -760,8 +758,8 @@ pool_give(struct pool *p, struct downstream *d, bool is_broken)
     struct member *m;
 
     TAILQ_FOREACH(m, &p->members, link)
-    if (m->d == d)
-        break;
+        if (m->d == d)
+            break;
     if (m == NULL)
         return;
     if (is_broken) {
@@ -792,8 +790,7 @@ tick(struct pool *p, int64_t now_ms)
     for (bool again = true; again;) {
         struct turn *t;
         again = false;
-        TAILQ_FOREACH(t, &p->turns, link)
-        {
+        TAILQ_FOREACH(t, &p->turns, link) {
             struct pool_request *r = TAILQ_FIRST(&t->requests);
             if (r->deadline_ms <= now_ms) {
                 fail_later(r, POOL_BUSY);

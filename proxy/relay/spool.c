@@ -412,8 +412,8 @@ throw_away(struct spool_file *f)
 
     pthread_mutex_lock(&f->spool->lock);
     LIST_FOREACH(j, &f->writes, link)
-    if (!j->is_begun)
-        free_block(j);
+        if (!j->is_begun)
+            free_block(j);
     pthread_mutex_unlock(&f->spool->lock);
 }
 

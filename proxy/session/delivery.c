@@ -315,8 +315,8 @@ delivery_wake(struct worker *w, uint64_t ticket)
     struct delivery *d;
 
     TAILQ_FOREACH(d, &w->waiting, link)
-    if (d->ticket == ticket)
-        break;
+        if (d->ticket == ticket)
+            break;
     if (d == NULL)
         return; /* it is gone */
     TAILQ_REMOVE(&w->waiting, d, link);
@@ -431,8 +431,8 @@ delivery_has_orphans(const struct worker *w, int64_t now_ms)
     const struct delivery *d;
 
     TAILQ_FOREACH(d, &w->orphans, link)
-    if (now_ms - d->end_ms < d->st->server.reply_deadline)
-        return true;
+        if (now_ms - d->end_ms < d->st->server.reply_deadline)
+            return true;
     return false;
 }
 
