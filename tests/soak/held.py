@@ -9,23 +9,31 @@ import time
 from harness.journal import poll
 
 MEMORY = "own memory, KiB"
+STATE = "state on disk, KiB"
 MARGIN_KIB = 1024  # what the heap breathes
+STATE_TIMES = 1.5  # what files become that never shrink
+REMEMBERED_S = 600  # duplicate_window: state_dir has as much as ever only then
 SHORT_MINUTES = 10  # too short to say something of memory
 CONNECTIONS = 16  # descriptors more than before anybody came: what is kept for the next message
+
+
+def each(look, directory):
+    """LOOK at all that is in DIRECTORY, but for what goes meanwhile."""
+    for name in os.listdir(directory):
+        try:
+            yield look(os.path.join(directory, name))
+        except FileNotFoundError:
+            pass
 
 
 def held(postern):
     process = f"/proc/{postern.process.pid}"
     with open(f"{process}/status", encoding="ascii") as status:
         fields = dict(line.split(":", 1) for line in status)
-    names = []
-    for number in os.listdir(f"{process}/fd"):
-        try:
-            names.append(os.readlink(f"{process}/fd/{number}"))
-        except FileNotFoundError:
-            pass
-    return {MEMORY: postern.memory_kib(), "RSS, KiB": int(fields["VmRSS"].split()[0]), "descriptors": len(names),
-            "files without a name": sum(name.endswith(" (deleted)") for name in names),
+    names = list(each(os.readlink, f"{process}/fd"))
+    octets = sum(each(os.path.getsize, postern.settings["server"]["state_dir"]))
+    return {MEMORY: postern.memory_kib(), "RSS, KiB": int(fields["VmRSS"].split()[0]), STATE: octets / 1024,
+            "descriptors": len(names), "files without a name": sum(name.endswith(" (deleted)") for name in names),
             "threads": int(fields["Threads"])}
 
 
@@ -96,14 +104,14 @@ class Account:
             pass
         self.after = held(self.postern)
         self.faults = self._left(self.after)
-        self._judge_memory(minutes)
+        self._judge(minutes)
 
     def _left(self, now):
         most = {"descriptors": CONNECTIONS, "files without a name": 0, "threads": 0}
         return [f"{key}: {now[key]}, {self.before[key]} before" for key, more in most.items()
                 if now[key] > self.before[key] + more]
 
-    def _judge_memory(self, minutes):
+    def _judge(self, minutes):
         warm, last = self.warm[MEMORY], self.last[MEMORY]
         is_judged = minutes >= SHORT_MINUTES and not self.postern.is_sanitized()
         is_flat = last <= warm + MARGIN_KIB
@@ -112,6 +120,8 @@ class Account:
                        + ("not judged" if not is_judged else "flat" if is_flat else "it grows"))
         if is_judged and not is_flat:
             self.faults.append(self.memory)
+        if minutes * 60 / 5 >= REMEMBERED_S and self.last[STATE] > self.warm[STATE] * STATE_TIMES:
+            self.faults.append(f"{STATE}: {self.last[STATE]:.0f}, {self.warm[STATE]:.0f} after a fifth of the time")
 
     def table(self):
         say = ["| held | before | warm | last | after |", "|---|--:|--:|--:|--:|"]
