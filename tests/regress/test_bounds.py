@@ -63,6 +63,16 @@ def test_handshakes_under_way(exchange, postern, certificates):
         client.close()
 
 
+def test_handshake_that_does_not_go_on(exchange, postern, certificates):
+    """It has half a minute, whatever it sends."""
+    mx = postern(exchange(), settings={"tls": {"certificate": certificates.mx.certificate, "key": certificates.mx.key}})
+    client = mx.client()
+    assert client.command("STARTTLS").code == 220
+    client.send(b"\x16\x03\x01\x02\x00\x01")
+    assert mx.log.wait(lambda event: event["event"] == "close", "the end", timeout=60)["reason"] == "tls-timeout"
+    closed(client)
+
+
 def test_long_headers_count_as_memory(exchange, postern):
     """64 KiB in all: one header of 40,000 octets fits, a second one does not until the first is gone."""
     mx = postern(exchange(), settings={"spool": {"memory": "4K", "memory_total": "64K"}})
@@ -94,6 +104,21 @@ def test_command_that_never_ends(mx):
     assert mx.is_sanitized() or mx.memory_kib() < before + (4 << 10)
     client.send(b"\r\n")
     assert client.reply().status == "500 5.5.2"
+
+
+@pytest.mark.parametrize("octets, status", [(4096, "250 2.0.0"), (4097, "500 5.5.2")])
+def test_longest_command(mx, octets, status):
+    assert mx.client().command("NOOP " + "x" * (octets - 7)).status == status
+
+
+@pytest.mark.parametrize("local, parameter, status", [
+    (571 - len("@example.test"), "", "250 2.1.5"), (572 - len("@example.test"), "", "501 5.1.3"),
+    (1, " ORCPT=rfc822;" + "y" * 493, "250 2.1.5"), (1, " ORCPT=rfc822;" + "y" * 494, "501 5.5.4")])
+def test_longest_recipient(exchange, postern, local, parameter, status):
+    mx = postern(exchange(), settings={"domain example.test": {"recipients": "any"}})
+    client = mx.client()
+    client.ok("MAIL FROM:<a@example.org>")
+    assert client.command(f"RCPT TO:<{'x' * local}@example.test>{parameter}").status == status
 
 
 def closed(client):
@@ -186,6 +211,64 @@ def test_messages_beyond_the_memory_of_all_are_files(exchange, postern):
         client.send(b"BDAT 0 LAST\r\n")
         assert client.reply().status == "250 2.6.0"
     poll(lambda: files() == 0, "no file")
+
+
+def test_commands_ahead_of_an_answer(mx):
+    """What a client sends on while it is to wait stays in the kernel, but for what was read with its message."""
+    gate = does.Gate()
+    mx.exchange.on("EOD", gate)
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.ok("DATA")
+    client.send(CONTENT + b".\r\n")
+    gate.reached.wait()
+    before, sent, block = mx.memory_kib(), 0, b"NOOP\r\n" * 10000
+    client.socket.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        while sent < 128 << 20:
+            sent += client.socket.send(block[sent % 6:])
+    assert mx.is_sanitized() or mx.memory_kib() < before + 1024
+    gate.open()
+    client.socket.settimeout(DEADLINE_S)
+    assert client.reply().status == "250 2.6.0"
+    for _ in range(sent // 6):
+        assert client.receive_line().startswith(b"250 ")
+
+
+def test_messages_whose_client_is_gone(exchange, postern):
+    """Past their end of data they are handed on all the same, each over a connection of those there are."""
+    downstream = exchange()
+    mx = postern(downstream, settings={"downstream exchange": {"max_connections": 2, "queue_timeout": "200ms"}})
+    gate = does.Gate()
+    downstream.on("EOD", gate)
+    for number in range(5):
+        client = mx.client(source=f"127.0.0.{number + 10}")
+        client.envelope("a@example.org", "anna@example.test")
+        client.ok("DATA")
+        client.send(CONTENT + b"%d\r\n.\r\n" % number)
+        if number < 2:
+            gate.reached.wait_count(number + 1)
+            client.reset()
+        else:
+            assert client.reply().status == "451 4.3.2"
+    gate.open()
+    downstream.delivered.wait_count(2)
+    assert downstream.count("MAIL") == 2
+
+
+def test_retry_that_waits_for_its_twin(exchange, postern):
+    """As long as a reply may take, then it is told to come again."""
+    downstream = exchange()
+    mx = postern(downstream, settings={"server": {"reply_deadline": "1s"}})
+    gate = does.Gate()
+    downstream.on("EOD", gate)
+    replies = [mx.client().deliver(CONTENT, "anna@example.test") for _ in range(3)]
+    assert [reply.status for reply in replies] == ["451 4.4.2"] * 3
+    assert downstream.count("MAIL") == 1
+    gate.open()
+    downstream.delivered.wait()
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    assert len(downstream.delivered) == 1
 
 
 # A downstream

@@ -80,6 +80,21 @@ def test_init(name, directory):
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{path}: ok\n", "")
 
 
+def test_every_bound():
+    """Each row of the table of bounds names tests, and they are there."""
+    table = page("docs/SECURITY.md").partition("\n## Bounds\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 20 and all(len(row) == 4 for row in rows)
+    for row in rows:
+        named = re.findall(r"`(\w+)::(\w+)`", row[3])
+        assert named, row[0]
+        for name, test in named:
+            found = [path for path in (f"tests/regress/test_{name}.py", f"tests/unit/test_{name}.c")
+                     if os.path.exists(os.path.join(SOURCE, path))
+                     and re.search(rf"^(?:def )?(?:test_)?{test}\(", page(path), re.M)]
+            assert len(found) == 1, (name, test, found)
+
+
 def first_cells(name, heading):
     """The first column of the tables between a heading and the next one of its kind."""
     text = page(name).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]

@@ -63,7 +63,7 @@ def test_tickets_serve_all_workers_and_outlive_a_reload(mx, certificates, versio
         client.quit()
 
 
-def test_half_a_handshake_ends_in_time_and_takes_nobody_elses_turn(mx, certificates):
+def test_half_a_handshake_takes_nobody_elses_turn(mx, certificates):
     waiting = [mx.client() for _ in range(20)]
     for client in waiting:
         assert client.command("STARTTLS").code == 220
