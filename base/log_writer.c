@@ -17,9 +17,9 @@
 
 #define QUEUE_BYTES (4 << 20)
 #define CLOSE_MS    1000 /* log_close waits no longer */
-/* The writer rests when it has written all there was: under load it is woken a thousand times a
+/* The writer rests when it has written all there was: under load it is woken a hundred times a
  * second at most, not for each line, and a lone line does not wait. */
-#define REST_MS      1
+#define REST_MS      10
 #define RETRY_MIN_MS 100 /* after a target failed; doubled up to RETRY_MAX_MS */
 #define RETRY_MAX_MS 5000
 #define TELL_MS      1000             /* between two lines about dropped ones */
