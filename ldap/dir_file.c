@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/siphash.h"
+#include "conf/value.h"
 #include "ldap/dir_address.h"
 
 /* An open-addressing table of tags and of offsets into one block of NUL-terminated texts: five
@@ -142,7 +143,9 @@ add_line(struct dir_file *f, struct span line)
     if (line.n == 0)
         return LINE_TAKEN;
     n = dir_address_canonical(line, address);
-    if (n == 0)
+    size_t domain = dir_address_at(span_of(address, n)) + 1;
+    /* A line that can match nobody, such as one in angle brackets, is no address. */
+    if (n == 0 || !value_is_domain(span_of(address + domain, n - domain)))
         return LINE_NO_ADDRESS;
     return add(f, address, n) < 0 ? LINE_NO_MEMORY : LINE_TAKEN;
 }

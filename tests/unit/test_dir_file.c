@@ -81,6 +81,11 @@ names_the_line_at_fault(void **state)
     assert_null(load("no\na@b\nno\nno\n", 13, &e));
     snprintf(text, sizeof text, "%s:1: neither an address nor @domain (2 more such)", path);
     assert_string_equal(e.text, text);
+    /* These could match nobody. */
+    static const char *const futile[] = {"<a@b.test>", "a@b.test:", "a@b.test;c",
+                                         "@*.b.test",  "a@b.test.", "a@"};
+    for (size_t i = 0; i < sizeof futile / sizeof futile[0]; i++)
+        assert_null(load(futile[i], strlen(futile[i]), &e));
     assert_null(dir_file_load("/nowhere/at/all", &e));
     assert_int_equal(e.kind, ERR_CONFIG);
 }
