@@ -39,7 +39,7 @@ clock_wall_s(void)
     return clock_wall_us() / 1000000;
 }
 
-/* Local time and its distance from UTC, in minutes with a sign apart. */
+/* Local time, and its offset from UTC as a sign and minutes. */
 static struct tm
 local_time(int64_t wall_s, char *sign, int *minutes)
 {
@@ -86,7 +86,7 @@ clock_rfc5322(char out[CLOCK_TEXT], int64_t wall_s)
 void
 clock_rfc3339(char out[CLOCK_TEXT], int64_t wall_us)
 {
-    /* As it is for the second; the fraction is put in. */
+    /* Kept while the second lasts; only the fraction is written anew. */
     static _Thread_local char text[CLOCK_TEXT];
     static _Thread_local size_t dot;
     static _Thread_local int64_t of_s = INT64_MIN;

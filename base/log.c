@@ -32,7 +32,7 @@ log_wants(enum log_level level)
     return level <= log_get_level();
 }
 
-/* How many octets at P are written as they are; 0: P[0] is written as \xNN.  What is no text would
+/* How many octets at P are written as they are; 0: P[0] is written as \xNN.  Anything else would
  * spoil a collector's JSON, or drive a terminal. */
 static size_t
 plain_length(const unsigned char *p, size_t n)
@@ -57,7 +57,7 @@ bare_length(struct span value)
     return i;
 }
 
-/* BARE octets of VALUE need no quotes; do those behind? */
+/* The first BARE octets of VALUE need no quotes; does the rest? */
 static bool
 needs_quotes(struct span value, size_t bare)
 {

@@ -334,7 +334,7 @@ send_all(int fd, const char *p, size_t n)
     return true;
 }
 
-/* As syslog(3) writes it, whose errors nobody hears of. */
+/* The form of syslog(3), which itself reports no errors. */
 static int
 format_local(const struct log_target *t, const struct log_record *r, char *out, size_t n)
 {
@@ -359,8 +359,8 @@ format_5424(const struct log_target *t, const struct log_record *r, char *out, s
                     t->hostname, t->tag, (long)getpid(), (int)r->text.n, r->text.p);
 }
 
-/* Behind the message is nothing in a datagram, a line end on a local stream; on TCP the frame
- * begins with its length (RFC 6587 3.4.1). */
+/* A datagram is the message alone; a local stream ends it with a line end; on TCP its length goes
+ * before it (RFC 6587 3.4.1). */
 static bool
 write_socket(struct log_target *t, const struct log_record *r, const char **why)
 {

@@ -73,7 +73,7 @@ mailbox_post(struct mailbox *m, struct mailbox_item *item)
     if (was_empty)
         atomic_fetch_add(&m->waking, 1);
     pthread_mutex_unlock(&m->lock);
-    /* Behind the lock, or who wakes up would have to wait for it, and be woken again. */
+    /* After unlocking, or whoever wakes up would have to wait for the lock, and be woken again. */
     if (was_empty) {
         (void)eventfd_write(m->fd, 1); /* taken whenever its count is not at its end */
         atomic_fetch_sub(&m->waking, 1);

@@ -23,7 +23,7 @@ load(const uint8_t *p, size_t n)
     return x;
 }
 
-/* As load(p, 8); this the compiler sees to be one. */
+/* As load(p, 8), in a form that compilers turn into a single load. */
 static uint64_t
 load8(const uint8_t *p)
 {

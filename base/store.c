@@ -13,8 +13,8 @@
 #include "base/log.h"
 
 #define TRY_MAX_S 60
-/* Of the process that tries.  Any other status is not its word: what watches over a process
- * (valgrind, a sanitizer) may put its own in place. */
+/* The child's exit status for damage.  Any other says nothing: what watches over a process
+ * (valgrind, a sanitizer) may set a status of its own. */
 #define EXIT_DAMAGED 65
 
 bool
@@ -76,7 +76,7 @@ on_assertion(MDB_env *env, const char *text)
     _exit(EXIT_DAMAGED);
 }
 
-/* The life of the process that tries the file. */
+/* What the child does, that tries the file; does not return. */
 static void
 try_file(const char *path, const struct store_plan *plan, void *owner)
 {

@@ -34,7 +34,7 @@ become(const char *user, uid_t uid, gid_t gid, struct self *self)
     return 0;
 }
 
-/* Also after a become that got nowhere. */
+/* Also after a become that failed half-way. */
 static void
 return_to(struct self *self)
 {
@@ -42,7 +42,7 @@ return_to(struct self *self)
         return;
     if (seteuid(0) != 0 || setegid(self->group) != 0 ||
         setgroups((size_t)self->n_groups, self->groups) != 0)
-        abort(); /* half somebody else is nothing to go on as */
+        abort(); /* never go on as half another user */
     free(self->groups);
 }
 
@@ -57,7 +57,7 @@ need(const struct settings *st, struct faults *f, unsigned line, const char *pat
         faults_add(f, line, false, "%s: user %s cannot read it", path, st->server.user);
 }
 
-/* Where it is not there it is made for that user. */
+/* A missing one is no fault: it will be created for that user. */
 static void
 need_directory(const struct settings *st, struct faults *f, unsigned line, const char *path)
 {

@@ -36,7 +36,7 @@ tell(struct faults *f, unsigned line, const char *key, const char *path, const c
 
 /* --- [server] [spool] [tls] [log] --- */
 
-/* What keeps S from being "a@b", or "@b" too; NULL: nothing. */
+/* What is wrong with S as an address (with ALLOW_DOMAIN also as "@domain"); NULL: nothing. */
 static const char *
 address_fault(const char *s, bool allow_domain)
 {
@@ -161,7 +161,7 @@ settings_facility(const char *name)
     return -1;
 }
 
-/* Both count from the gravest; log.level is cast to the other. */
+/* Both count from the most severe; log.level is cast to the other. */
 _Static_assert((int)SETTINGS_LEVEL_ERROR == (int)LOG_LEVEL_ERROR &&
                    (int)SETTINGS_LEVEL_DEBUG == (int)LOG_LEVEL_DEBUG,
                "levels");
@@ -405,7 +405,7 @@ check_addresses(struct faults *f, unsigned line, const char *key, const struct s
     }
 }
 
-/* Whoever writes to another domain hears of that before any trap is thought of. */
+/* Recipients in other domains are refused before traps are looked at. */
 static void
 check_traps(struct faults *f, const struct settings *st)
 {

@@ -131,8 +131,8 @@ tell_value(struct loader *l, unsigned line, const char *key, struct span value, 
                value.p, value.n > 64 ? "..." : "", e->text);
 }
 
-/* Which items of a list are wrong, each as if it stood alone; false if none is by itself.  The
- * first good one is left in place: that there is none at all shall be no fault of its own. */
+/* Report the items of a list that are wrong, each as if it stood alone; false if none is by itself.
+ * The first good one is left in place, so that an empty list is not reported as well. */
 static bool
 tell_items(struct loader *l, unsigned line, const struct setting *s, const char *value)
 {
@@ -187,7 +187,7 @@ on_key(void *arg, unsigned line, const char *key, const char *value)
     if (*value == '\0' && (s->flags & SETTING_NONE) == 0)
         return;
     if (setting_set(s, l->section, value, &e) != 0) {
-        /* One fault shall not show as others. */
+        /* The default, so that one fault does not cause others. */
         (void)setting_set(s, l->section, s->text, NULL);
         if (!setting_is_list(s) || !tell_items(l, line, s, value))
             tell_value(l, line, key, span_str(value), &e);

@@ -248,7 +248,7 @@ choose(const struct setting *s, const char *text, void *member)
     return "not one of these";
 }
 
-/* The text into MEMBER, which is empty; a number that has bounds into *BOUNDED too. */
+/* Parse TEXT into MEMBER, which is empty; a number that has bounds also goes into *BOUNDED. */
 static const char *
 parse(const struct setting *s, const char *text, void *member, double *bounded)
 {

@@ -120,7 +120,7 @@ value_ratio(const char *text, double *d)
 
 typedef const char *parse_item_fn(struct span item, void *slot);
 
-/* A list of N elements of SIZE octets in *V; when something is wrong, those before it. */
+/* Parse a list into *V, N elements of SIZE octets; when something is wrong, those before it. */
 static const char *
 parse_items(const char *text, size_t size, parse_item_fn *parse, void **v, size_t *n)
 {

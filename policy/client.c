@@ -72,7 +72,7 @@ is_trusted_client(struct policy *p, const struct settings *st, const struct poli
     return trusted;
 }
 
-/* What the holds on NETWORK mean for S; true if an operator blocked it. */
+/* Bring S up to date with the holds on NETWORK; true if an operator blocked it. */
 static bool
 apply_holds(struct policy *p, const struct settings *st, struct policy_session *s,
             const struct network *network, struct ledger_now now)
@@ -93,8 +93,8 @@ apply_holds(struct policy *p, const struct settings *st, struct policy_session *
         if (!policy_is_counted(st, &s->client) ||
             (s->client.is_private && !st->harvest.block_private))
             continue;
-        /* Its neighbours' doing is not its own; nor is a block that found it with too few merits,
-         * once what it was sending then was delivered. */
+        /* A trusted client does not answer for its neighbours, nor for a block that began before
+         * what made it trusted was delivered. */
         if (is_trusted_client(p, st, &s->client, now))
             continue;
         if (is_null == 1)
@@ -128,7 +128,7 @@ policy_session_check(struct policy *p, const struct settings *st, struct policy_
 {
     if (acl_client_blocked(st, &s->client.address))
         return POLICY_STANDING_LISTED;
-    /* What lasts as long as the block is looked up anew; what lasts as long as the session stays.
+    /* Look up again what lasts as long as the block; keep what lasts as long as the session.
      */
     if (s->state == POLICY_ACTION_BLOCK || s->state == POLICY_ACTION_BLIND)
         s->state = POLICY_ACTION_NONE;

@@ -113,8 +113,8 @@ is_told_late(enum policy_reason reason)
            reason == POLICY_REASON_SIZE;
 }
 
-/* Take REASON into D.  True if it ends the judgement: it does not under monitor, where a later
- * reason may be one that is given, nor when it is told late. */
+/* Take REASON into D. True if it ends the judgement: not under monitor, where a later reason may be
+ * one that is given, nor if it is told late. */
 static bool
 found(const struct decide_input *in, enum policy_reason reason, struct decision *d)
 {

@@ -9,8 +9,8 @@
 /* Only what no client confirmed stays, so this is plenty. */
 #define DELIVERIES_MAX 262144u
 
-/* So long it takes at most until one Postern has told what it does and the others have heard it
- * (ledger_redis.c: a turn, a poll, two answers). */
+/* How long it takes at most until what one Postern does is known to the others (ledger_redis.c: a
+ * turn, a poll, two answers). */
 #define HEARSAY_MS 1000
 
 struct waiter {
@@ -223,7 +223,8 @@ deliveries_answer(struct deliveries *d, uint64_t ticket, bool is_elsewhere, int6
     while ((w = *link) != NULL && w->ticket != ticket)
         link = &w->next;
     if (w != NULL && w->is_question && is_elsewhere) {
-        /* What the other does is told in its own time; the tick wakes when that is over. */
+        /* What becomes of the other's burst is heard the usual way; the tick wakes W when there was
+         * time for that. */
         w->not_before_ms = now_ms + HEARSAY_MS;
     } else if (w != NULL && w->is_question) {
         *link = w->next;
@@ -280,7 +281,7 @@ deliveries_learn(struct deliveries *d, struct hash128 key, enum delivery_fact fa
 
     memo_lock(d->table);
     m = memo_find(d->table, key, 0);
-    /* What happens here, or did and is not told yet, comes after that. */
+    /* What is under way here, or was and is not told yet, is newer. */
     if (m == NULL || (m->until_s != MEMO_PINNED && m->unsent != MEMO_CHANGED)) {
         if (until_s != 0)
             m = memo_learn(d->table, key, until_s, fact);

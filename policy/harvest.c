@@ -135,7 +135,7 @@ tell(const struct question *q, const struct network *network, const struct findi
                     q->st->server.monitor);
 }
 
-/* What the counts of E, which is open, say. */
+/* Judge E, which is open, by its counts. */
 static struct finding
 weigh(const struct question *q, struct ledger_entry *e, int threshold, bool is_client)
 {
@@ -176,7 +176,7 @@ judge(const struct question *q, const struct policy_client *c)
 
     if (!is_wide)
         return own;
-    /* A trap tells of the one who fell into it. */
+    /* A trap speaks against the client alone. */
     of_wide.is_trap = false;
     wide = count(&of_wide, &c->wide, q->st->harvest.threshold_wide, false);
     if (own.action != POLICY_ACTION_NONE || wide.action == POLICY_ACTION_NONE)
@@ -202,7 +202,7 @@ policy_judge(struct policy *p, const struct settings *st, const struct network *
                              netaddr_is_private(&network->base) && !st->harvest.block_private};
     enum policy_action action = configured(st);
 
-    /* What lasts no longer than a session begins in one. */
+    /* Actions that end with a session can only begin in one. */
     if (!st->harvest.enabled || threshold == 0 || q.is_private ||
         (action != POLICY_ACTION_BLOCK && action != POLICY_ACTION_BLIND))
         return;
@@ -279,7 +279,7 @@ policy_unknown(struct policy *p, const struct settings *st, struct policy_sessio
     h.count = f.count;
     h.ratio = f.ratio;
     h.until_s = f.is_held ? policy_wall_of(p, f.until_s) : 0;
-    /* One who is only disconnected comes back for the next guess: that must not be for nothing. */
+    /* A client that is only disconnected comes back for its next guess: make each cost it time. */
     if (h.action != POLICY_ACTION_BLOCK)
         h.delay_ms = policy_tarpit_ms(st, s);
     return h;

@@ -263,7 +263,7 @@ ledger_open(struct ledger *l, const struct network *network, bool make, struct l
         return NULL;
     }
     e = take_slot(l, s, now);
-    /* Its place in the chains outlives what was in the slot before. */
+    /* The slot may still be in the chains of dirty and unsent entries: its links there stay. */
     *e = (struct ledger_entry){.network = *network,
                                .is_used = true,
                                .is_dirty = e->is_dirty,
@@ -556,7 +556,7 @@ ledger_served_week(const struct ledger_entry *e, struct ledger_now now)
     return counted(e, &e->served, e->share.served_week, now, LEDGER_SERVED_KEEP_S);
 }
 
-/* Nobody is to be told anything that matters more than memory. */
+/* Has the fleet been told of E, as far as that matters more than memory? */
 static bool
 is_told(const struct ledger_entry *e)
 {

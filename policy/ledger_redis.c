@@ -96,7 +96,7 @@ on_poll(void *arg, const struct redisReply *reply)
         redis_link_give_up(r->link, LEDGER_REDIS_GARBLED);
         return;
     }
-    /* Its data was lost, or went back to what they were. */
+    /* Redis lost its data, or went back to older data. */
     if (!span_is(epoch, r->epoch) || version < r->version) {
         r->epoch[0] = '\0';
         redis_link_give_up(r->link, "other data than before");
@@ -116,7 +116,7 @@ on_poll(void *arg, const struct redisReply *reply)
     }
     r->is_behind = reply->elements > 3;
     r->version = seen;
-    /* Not before all was heard is anything told: what the others did meanwhile comes first. */
+    /* Nothing is told before all was heard: what the others did meanwhile comes first. */
     if (!r->is_behind)
         set_up(r, LEDGER_REDIS_READY, NULL);
 }
@@ -154,7 +154,7 @@ on_join(void *arg, const struct redisReply *reply)
         return;
     }
     if (!span_is(epoch, r->epoch)) {
-        /* Nothing is known of what this Redis knows. */
+        /* We know nothing of what this Redis knows. */
         (void)span_copy(r->epoch, sizeof r->epoch, epoch);
         r->version = 0;
         ledger_redis_tell_all(r);
@@ -198,8 +198,8 @@ on_turn(evutil_socket_t fd, short what, void *arg)
     (void)what;
     if (r->phase == LEDGER_REDIS_AWAY)
         return;
-    /* Answers come in the order of the calls: that of an older poll would bring back what is told
-     * to be over. */
+    /* Answers come in the order of the calls: that to an earlier poll would bring back what we now
+     * say is over. */
     if (r->phase == LEDGER_REDIS_READY && !r->is_polling)
         ledger_redis_tell(r, now_ms);
     poll_fleet(r, now_ms);

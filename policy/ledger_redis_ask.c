@@ -7,9 +7,10 @@
 #include "base/clock.h"
 #include "policy/ledger_redis_private.h"
 
-/* Whether another Postern is at a message just now.  What one does is told to the others in its own
- * time, which a client that comes back at once does not leave; so each message leaves a name in
- * Redis that lasts some seconds, and who finds it there waits until that time is over. */
+/* Is another Postern at a message just now?  What one does is told to the others four times a
+ * second, which is too slow for a client that comes back at once.  So each message leaves our name
+ * in Redis for some seconds, and whoever finds another's name there waits until the usual way has
+ * had its time. */
 
 struct asking {
     struct ledger_redis *r;

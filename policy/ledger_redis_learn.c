@@ -35,7 +35,7 @@ learn_hold(struct ledger_redis *r, const struct redis_row *row, struct ledger_no
     h.until_s = until_s < 1 ? 1 : (uint32_t)until_s;
     if (is_none)
         h = (struct ledger_hold){0};
-    /* What was done here since comes after that. */
+    /* What was done here since is newer. */
     is_news = e->share.hold[is_null] != MEMO_CHANGED;
     if (is_news)
         e->share.hold[is_null] = MEMO_SENT;
@@ -67,7 +67,7 @@ clear_inside(void *arg, struct ledger_entry *e)
     if (e->network.prefix < c->network->prefix || !network_contains(c->network, &e->network.base))
         return;
     ledger_prune(c->ledger, e, c->until_s, true);
-    /* What was counted here may be there by now. */
+    /* Redis may have heard our counts by now: clear them there too. */
     if (e->share.cleared_s < c->until_s)
         e->share.cleared_s = c->until_s;
     ledger_set_unsent(c->ledger, e);
@@ -126,7 +126,7 @@ ledger_redis_learn(struct ledger_redis *r, const struct redis_row *row)
         learn_mark(marks_table(r->p->marks), row, now);
         break;
     case REDIS_ROW_DELIVERY:
-        /* Its own burst is known better here. */
+        /* We know better about a burst of our own. */
         if (row->a != 2 || row->c != r->self)
             deliveries_learn(r->p->deliveries, row->hash,
                              row->a == 2 ? DELIVERY_ELSEWHERE : DELIVERY_DONE, end_of(row, now));

@@ -245,7 +245,7 @@ on_count(void *arg, const struct redisReply *reply)
     e = ledger_open(r->p->ledger, &network, false, now);
     if (e == NULL)
         return;
-    /* Cleared meanwhile, these are of before. */
+    /* If E was cleared meanwhile, the counts are older than that. */
     if (e->share.cleared_s == 0) {
         e->share.heard_s = now.s;
         e->share.unknown[0] = clamp16(counts[0]);
@@ -257,7 +257,7 @@ on_count(void *arg, const struct redisReply *reply)
     policy_judge(r->p, r->st, &network, clock_ms());
 }
 
-/* As many as any threshold asks for, twice: what is over only makes the ratio milder. */
+/* Twice as many as any threshold asks for: more would only make the ratio milder. */
 static int
 count_max(const struct settings *st)
 {
@@ -404,7 +404,7 @@ tell_facts(struct ledger_redis *r, struct memo_table *t, enum redis_row_kind kin
     }
 }
 
-/* Those under way that the fleet was told of are so still. */
+/* Tell the fleet again of the bursts under way that it knows of, before it takes them for lost. */
 static void
 renew_leases(struct ledger_redis *r, int64_t now_ms)
 {

@@ -155,7 +155,7 @@ memo_learn(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t 
                 m = &row[i];
         if (m->until_s == MEMO_PINNED)
             return NULL;
-        /* Its place in the chain outlives what was there before. */
+        /* The place may still be in the chain of unsent ones: its link stays. */
         *m = (struct memo){.key = key, .is_unsent = m->is_unsent, .unsent_next = m->unsent_next};
     }
     m->until_s = until_s;
@@ -178,7 +178,7 @@ memo_put(struct memo_table *t, struct hash128 key, uint32_t until_s, uint32_t va
 void
 memo_unlearn(struct memo_table *t, struct memo *m)
 {
-    /* What the disk has is over at once, and its place free when the disk knows. */
+    /* What the disk has too keeps its place until the disk is told. */
     m->until_s = m->is_saved ? 1 : 0;
     m->unsent = MEMO_SENT;
     m->is_dirty = false;

@@ -130,7 +130,7 @@ lift(void *arg, struct ledger_entry *e)
     }
 }
 
-/* The others of the fleet count in networks inside this one that are not known here. */
+/* The others of the fleet may count for networks inside this one that are not known here. */
 static void
 share_lift(struct policy *p, const struct network *network, uint32_t now_s)
 {

@@ -106,7 +106,8 @@ static redisReplyObjectFunctions careful = {.createString = make_string,
                                             .createNil = make_nil,
                                             .freeObject = freeReplyObject};
 
-/* With too much of an answer at hand nothing more is read, and the deadline ends it. */
+/* Once BUFFER_MAX of an unfinished answer is held nothing more is read, and the deadline ends it.
+ */
 static void
 add_read_bounded(void *privdata)
 {

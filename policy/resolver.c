@@ -117,7 +117,7 @@ spf_finish(struct lookup *l, enum spf_result result)
 {
     struct resolver_answer answer = {.spf = result};
 
-    /* What holds for one sender only is not worth a place. */
+    /* A result that holds for one sender only is not worth caching. */
     if (spf_is_general(l->spf))
         dns_cache_put(l->resolver->cache, l->cache_key, result, clock_ms(),
                       result == SPF_TEMPERROR ? RESOLVER_TROUBLE_MS : resolver_ttl_ms(l->ttl_s));
@@ -322,7 +322,7 @@ resolver_reload(struct resolver *r, const struct settings *st, struct err *e)
     struct dns_channel *old = r->channel;
     r->channel = channel;
     r->timeout_ms = st->dns.timeout;
-    /* Results of other servers or filters are found no more. */
+    /* With another key no result of the old server or filters is found. */
     r->key = siphash_key_random();
     if (resolver_zones_set(r, specs, (size_t)n, &st->dnsbl.self) != 0) {
         r->channel = old;

@@ -141,7 +141,8 @@ spf_new(const struct netaddr *client, struct span helo, struct span sender)
         return NULL;
     s->client = *client;
     s->depth = 1;
-    /* What no name can be as long as is no name: %{h} is then empty, which makes none either. */
+    /* A HELO longer than any name is none: %{h} is then empty, and what contains it no name either.
+     */
     (void)span_copy(s->helo, sizeof s->helo, helo);
     if (!set_sender(s, sender, helo) || !open_domain(s, span_str(s->sender_domain)))
         done(s, SPF_NONE);

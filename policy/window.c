@@ -66,8 +66,8 @@ sketch_zeros(const struct sketch *k, uint32_t latest)
     return zeros;
 }
 
-/* Another LATEST than one a little higher means that time has passed, or that the window's length
- * was changed; both make what is there worthless. */
+/* Unless LATEST is the same or a little higher, much time has passed or the window's length has
+ * changed; either makes what is there worthless. */
 static void
 sketch_advance(struct sketch *k, uint32_t latest)
 {
