@@ -145,40 +145,6 @@ def test_received_field_cannot_be_forged_by_helo(mx):
     assert field.count(b";") == 1
 
 
-# Only CRLF.CRLF ends data: none of these does, and what follows them is content.
-NOT_THE_END = [b"\n.\n", b"\n.\r\n", b"\r\n.\n", b"\r.\r", b"\r.\r\n", b"\r\n.\r", b"\n.\r", b"\r\n.\r\r\n", b"\r\n\x00.\r\n"]
-
-
-@pytest.mark.parametrize("octets", NOT_THE_END)
-@pytest.mark.parametrize("trickle", [False, True], ids=["whole", "trickle"])
-@pytest.mark.parametrize("via", ["BDAT", "DATA"])
-def test_smuggling_is_normalized(exchange, postern, octets, trickle, via):
-    mx = pair(exchange, postern, via)
-    client = mx.client()
-    client.envelope("sender@example.org", "anna@example.test")
-    assert client.command("DATA").code == 354
-    smuggled = b"MAIL FROM:<evil@example.org>\r\nRCPT TO:<ben@example.test>\r\nDATA\r\nsmuggled\r\n"
-    client.send(HEAD + b"body" + octets + smuggled + b".\r\n", trickle=trickle)
-    assert client.reply().status == "250 2.6.0"
-    assert client.command("NOOP").status == "250 2.0.0"
-    message, = mx.exchange.delivered
-    assert message.content.endswith(smuggled)
-    assert not re.search(rb"(?<!\r)\n|\r(?!\n)", message.content)
-    assert not mx.exchange.junk and mx.exchange.count("MAIL") == 1
-
-
-@pytest.mark.parametrize("octets", [o for o in NOT_THE_END if b"\x00" not in o])
-def test_smuggling_is_refused(exchange, postern, octets):
-    mx = pair(exchange, postern, "BDAT", settings={"server": {"bare_lf": "reject"}})
-    client = mx.client()
-    client.envelope("sender@example.org", "anna@example.test")
-    assert client.command("DATA").code == 354
-    client.send(HEAD + b"body" + octets + b"x\r\n.\r\n")
-    assert client.reply().status == "550 5.5.2"
-    client.ended()
-    assert not mx.exchange.transactions()
-
-
 @pytest.mark.parametrize("argument", ["", "x", "-1", "+1", "0x10", "1 FIRST", "1 LAST x", "18446744073709551616",
                                       "99999999999999999999999", "1LAST", "1.5"])
 def test_malformed_bdat(mx, argument):
