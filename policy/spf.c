@@ -62,15 +62,6 @@ struct spf {
     struct frame frames[DEPTH_MAX];
 };
 
-static const char *const result_texts[] = {"none",     "neutral",   "pass",     "fail",
-                                           "softfail", "temperror", "permerror"};
-
-const char *
-spf_result_text(enum spf_result result)
-{
-    return result_texts[result];
-}
-
 static struct frame *
 top(struct spf *s)
 {

@@ -27,8 +27,6 @@ enum spf_result {
     SPF_TEMPERROR,
     SPF_PERMERROR
 };
-/* "none", ... */
-const char *spf_result_text(enum spf_result result);
 
 struct spf;
 

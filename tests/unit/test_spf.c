@@ -32,6 +32,10 @@ struct dns {
 
 static struct dns_answer answer;
 
+/* By enum spf_result. */
+static const char *const result_texts[] = {"none",     "neutral",   "pass",     "fail",
+                                           "softfail", "temperror", "permerror"};
+
 static void
 dns_clear(struct dns *d)
 {
@@ -415,7 +419,7 @@ test_records(void **state)
             check(&d, records[i].client, "helo.host.test", "jane.doe@own.test", NULL);
         if (result != records[i].result)
             fail_msg("\"%s\" for %s: %s, not %s", records[i].record, records[i].client,
-                     spf_result_text(result), spf_result_text(records[i].result));
+                     result_texts[result], result_texts[records[i].result]);
     }
     dns_clear(&d);
 }
@@ -453,8 +457,7 @@ test_identities(void **state)
     for (size_t i = 0; i < COUNT(identities); i++) {
         enum spf_result result = check(&d, V4, identities[i].helo, identities[i].sender, NULL);
         if (result != identities[i].result)
-            fail_msg("%s <%s>: %s", identities[i].helo, identities[i].sender,
-                     spf_result_text(result));
+            fail_msg("%s <%s>: %s", identities[i].helo, identities[i].sender, result_texts[result]);
     }
     dns_clear(&d);
 }
@@ -655,7 +658,7 @@ run_line(struct dns *d, char *line)
         dns_add(d, fields[1], fields[2], span_of(fields[3], sizes[3]));
     if (n != 6)
         return false;
-    const char *result = spf_result_text(check(d, fields[2], fields[3], fields[4], NULL));
+    const char *result = result_texts[check(d, fields[2], fields[3], fields[4], NULL)];
     if (!contains_word(fields[5], result))
         fail_msg("%s: %s, not %s", fields[1], result, fields[5]);
     return true;
