@@ -261,7 +261,7 @@ serve(struct dir_connection *c)
     } else if (!probe(c)) {
         lose(c, c->lost.text, true);
     } else if (c->n_flights == 0 && (dir_timing_is_idle(c->heard_ms, clock_ms()) ||
-                                     dir_pool_goes_home(c->pool, c->uri))) {
+                                     dir_pool_goes_home(c->pool, c->who))) {
         lose(c, NULL, false);
     } else if (ldap_get_option(c->link.ld, LDAP_OPT_DESC, &fd) == LDAP_OPT_SUCCESS) {
         wait_for(c, fd, next_ms(c));

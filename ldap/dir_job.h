@@ -50,9 +50,9 @@ void dir_pool_closed(struct dir_pool *p, size_t who, bool was_useful, bool was_e
 void dir_pool_server(struct dir_pool *p, size_t uri, const char *error);
 /* The server number URI is known to be down. */
 bool dir_pool_is_server_down(struct dir_pool *p, size_t uri);
-/* A connection with the server number URI should open anew: the first is up again, or this one is
- * down (as another connection found out) and gets no question any longer. */
-bool dir_pool_goes_home(struct dir_pool *p, size_t uri);
+/* The connection should open anew, and gets no question any longer: the first server is up again,
+ * or this one is down (as another connection found out), or the password has changed. */
+bool dir_pool_goes_home(struct dir_pool *p, size_t who);
 /* For the scout: connections stand, but none with the server number URI. */
 bool dir_pool_is_unvisited(struct dir_pool *p, size_t uri);
 /* After dir_pool_server said that the first one is up: wake those that are abroad. */

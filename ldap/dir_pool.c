@@ -15,6 +15,7 @@
 #include "ldap/dir_connection.h"
 #include "ldap/dir_job.h"
 #include "ldap/dir_scout.h"
+#include "ldap/dir_version.h"
 
 #define BUCKETS  1024u
 #define JOBS_MAX 10000u /* questions at once; beyond, nobody can be asked */
@@ -37,7 +38,8 @@ struct member {
     struct dir_connection *connection;
     int wake; /* eventfd */
     bool is_woken, is_ready;
-    size_t uri; /* of the server */
+    size_t uri;      /* of the server */
+    unsigned logins; /* the pool's when it was opened */
     size_t in_flight;
     int64_t next_try_ms;
     int64_t backoff_ms;
@@ -60,6 +62,8 @@ struct dir_pool {
     int64_t useful_ms; /* when the last useful connection went */
     int64_t next_try_ms, backoff_ms, refused_until_ms;
     unsigned jitter;
+    struct dir_version password; /* its file, as it was last looked at */
+    unsigned logins;             /* how often it has changed */
     struct server *servers;
     char search_error[160];        /* why the last question stayed open; empty: it was answered */
     size_t search_uri;             /* of whom it was asked */
@@ -95,18 +99,19 @@ wake_all(struct dir_pool *p)
         wake(&p->members[i]);
 }
 
-/* A connection with the server number URI should go elsewhere. */
+/* A connection should be with another server, or under the new password. */
 static bool
-goes_home(const struct dir_pool *p, size_t uri)
+goes_home(const struct dir_pool *p, const struct member *m)
 {
-    return !p->servers[uri].is_up || (uri > 0 && p->servers[0].is_up);
+    return m->logins != p->logins || !p->servers[m->uri].is_up ||
+           (m->uri > 0 && p->servers[0].is_up);
 }
 
-/* One that should go elsewhere gets no questions, or it would never be without. */
+/* One that should open anew gets no questions, or it would never be without. */
 static bool
 takes_jobs(const struct dir_pool *p, const struct member *m)
 {
-    return m->is_ready && !goes_home(p, m->uri);
+    return m->is_ready && !goes_home(p, m);
 }
 
 /* For a new question: the connection with the least to do; and all of them, if the one before it is
@@ -366,6 +371,7 @@ dir_pool_may_try(struct dir_pool *p, size_t who, int64_t now_ms, int64_t *until_
         *until_ms = p->refused_until_ms;
     if (*until_ms <= now_ms) {
         may = true;
+        m->logins = p->logins;
         p->is_trying = p->is_trying || p->n_ready == 0;
     }
     pthread_mutex_unlock(&p->lock);
@@ -438,8 +444,9 @@ dir_pool_closed(struct dir_pool *p, size_t who, bool was_useful, bool was_early)
     } else {
         m->backoff_ms = p->backoff_ms = BACKOFF_FIRST_MS;
     }
-    if (p->n_ready == 0 && are_all_down(p))
-        go_down(p, false);
+    bool is_refused = clock_ms() < p->refused_until_ms;
+    if (p->n_ready == 0 && (is_refused || are_all_down(p)))
+        go_down(p, is_refused);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -495,12 +502,12 @@ dir_pool_is_server_down(struct dir_pool *p, size_t uri)
 }
 
 bool
-dir_pool_goes_home(struct dir_pool *p, size_t uri)
+dir_pool_goes_home(struct dir_pool *p, size_t who)
 {
     bool goes;
 
     pthread_mutex_lock(&p->lock);
-    goes = goes_home(p, uri);
+    goes = goes_home(p, &p->members[who]);
     pthread_mutex_unlock(&p->lock);
     return goes;
 }
@@ -650,6 +657,7 @@ dir_pool_new(const struct settings_directory *conf, struct dir_cache *cache, str
     p->cache = cache;
     p->key = siphash_key_random();
     memcpy(&p->jitter, &p->key, sizeof p->jitter);
+    p->password = dir_version_of(conf->bind_password_file);
     p->backoff_ms = BACKOFF_FIRST_MS;
     p->useful_ms = clock_ms() - conf->timeout; /* never yet */
     p->search_told_ms = clock_ms() - TELL_AGAIN_MS;
@@ -779,7 +787,12 @@ dir_pool_is_up(struct dir_pool *p)
 void
 dir_pool_retry(struct dir_pool *p)
 {
+    struct dir_version password = dir_version_of(p->conf->bind_password_file);
+
     pthread_mutex_lock(&p->lock);
+    if (!dir_version_equal(&password, &p->password))
+        p->logins++;
+    p->password = password;
     p->next_try_ms = 0;
     p->refused_until_ms = 0;
     for (size_t i = 0; i < p->n_members; i++)

@@ -37,7 +37,8 @@ bool dir_pool_ask(struct dir_pool *p, struct span key, bool with_detail, struct 
 void dir_pool_explain(struct dir_pool *p, struct dir_detail *detail);
 /* Some server answers searches, or none has been tried to its end yet. */
 bool dir_pool_is_up(struct dir_pool *p);
-/* Try again now what backs off. */
+/* At a reload: try again now what backs off, and open anew if the password's file has changed, so
+ * that a wrong one shows at once. */
 void dir_pool_retry(struct dir_pool *p);
 /* The servers, pending, searches, is_up of OUT. */
 void dir_pool_view(struct dir_pool *p, struct dir_view *out);

@@ -5,45 +5,19 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/span.h"
-
-/* A file as it was read. */
-struct version {
-    dev_t device;
-    ino_t inode;
-    off_t size;
-    struct timespec changed;
-};
+#include "ldap/dir_version.h"
 
 struct context {
     struct context *next;
     char *ca_file, *certificate; /* paths; the first may be NULL */
-    struct version ca_version, certificate_version;
+    struct dir_version ca_version, certificate_version;
     void *tls; /* libldap's */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct context *contexts;
-
-static struct version
-version_of(const char *path)
-{
-    struct version v = {.size = -1};
-    struct stat st;
-
-    if (path && stat(path, &st) == 0)
-        v = (struct version){st.st_dev, st.st_ino, st.st_size, st.st_ctim};
-    return v;
-}
-
-static bool
-is_same_version(const struct version *a, const struct version *b)
-{
-    return a->device == b->device && a->inode == b->inode && a->size == b->size &&
-           a->changed.tv_sec == b->changed.tv_sec && a->changed.tv_nsec == b->changed.tv_nsec;
-}
 
 static bool
 is_same_path(const char *a, const char *b)
@@ -56,8 +30,8 @@ is_for(const struct context *c, const struct context *wanted)
 {
     return is_same_path(c->ca_file, wanted->ca_file) &&
            is_same_path(c->certificate, wanted->certificate) &&
-           is_same_version(&c->ca_version, &wanted->ca_version) &&
-           is_same_version(&c->certificate_version, &wanted->certificate_version);
+           dir_version_equal(&c->ca_version, &wanted->ca_version) &&
+           dir_version_equal(&c->certificate_version, &wanted->certificate_version);
 }
 
 /* LD gets the one of WANTED's files, which it makes if there is none yet. */
@@ -97,8 +71,8 @@ set_certificate(LDAP *ld, const struct settings_directory *conf)
     const struct context wanted = {
         .ca_file = conf->ca_file,
         .certificate = conf->bind_password_file,
-        .ca_version = version_of(conf->ca_file),
-        .certificate_version = version_of(conf->bind_password_file),
+        .ca_version = dir_version_of(conf->ca_file),
+        .certificate_version = dir_version_of(conf->bind_password_file),
     };
     int rc = ldap_set_option(ld, LDAP_OPT_X_TLS_CERTFILE, conf->bind_password_file);
 

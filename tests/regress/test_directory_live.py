@@ -123,6 +123,22 @@ def test_an_empty_password_is_none(slapd, ask, directory):
     assert one.verdict("ben@example.test") == "451 4.4.3"
 
 
+@pytest.mark.parametrize("servers_", [1, 2])
+def test_a_wrong_password_shows_at_the_reload(slapd, ask, directory, servers_):
+    """Though the connections that stand would serve on; and the right one is taken at the next."""
+    started = [slapd() for _ in range(servers_)]
+    one = ask(*[server.uri for server in started])
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+    password(directory, "wrong")
+    assert one.control("reload")["ok"]
+    assert "nvalid credentials" in one.wait_log("directory", state="down")["error"]
+    assert one.verdict("ben@example.test") == "451 4.4.3"
+    assert one.verdict("anna@example.test") == "250 2.1.5"  # cached
+    password(directory)
+    assert one.control("reload")["ok"]
+    poll(lambda: one.verdict("ben@example.test") == "250 2.1.5", "the right password taken")
+
+
 def test_an_address_of_two_objects_is_shown_as_both_s(slapd, ask):
     """Exchange bounces it (5.1.4)."""
     ldif = "".join(servers.recipient_entry(name, ["dup@example.test"]) for name in ("one", "two"))
@@ -305,7 +321,7 @@ def test_one_search_that_fails_is_named(slapd, ask):
 
 def test_a_restarted_server_is_not_noticed(slapd, ask):
     server = slapd()
-    one = ask(server.tls_uri)
+    one = ask(server.tls_uri, timeout="20s")  # so long it has to come back
     assert one.verdict("anna@example.test") == "250 2.1.5"
     server.stop(signal.SIGKILL)
     restart(server)
