@@ -50,7 +50,7 @@ def test_names_of_settings(directory):
 def test_settings_that_need_a_restart():
     """The guide names all of them, and no other."""
     keys = re.findall(r"^SETTING\((\w+), (\w+),[^\"\n]*\"[^\"]*\"[^\"\n]*FIXED", page("conf/settings.def"), re.M)
-    sentence = re.search(r"Settings need no restart, but for (.*?)\.", page("docs/operating.md"), re.S)[1]
+    sentence = re.search(r"Settings need no restart, except (.*?)\.", page("docs/operating.md"), re.S)[1]
     assert sorted(re.findall(r"`([^`]*)`", sentence)) == sorted([key for _, key in keys] + ["[spool] dir"])
 
 
