@@ -85,7 +85,7 @@ def endless(line):
 
 
 def positive(answer, digit="2"):
-    return (answer if isinstance(answer, str) else answer.decode()).startswith(digit)
+    return (answer if isinstance(answer, str) else answer.decode("latin-1")).startswith(digit)
 
 
 def for_argument(pattern, action):
