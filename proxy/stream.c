@@ -46,6 +46,7 @@ struct stream {
     bool wants_shutdown;
     bool send_was_short; /* stream_send owes the owner a `drained` */
     bool has_ended;      /* `ended` was told or is no longer of interest */
+    bool has_read;       /* within this call of OpenSSL's */
     bool is_dead;
     struct event read_event;
 };
@@ -374,13 +375,63 @@ offer(struct stream *s, const char *fresh, size_t n)
     return true;
 }
 
+/* OpenSSL reads on until a record has content for us, and a peer may send others for ever:
+ * KeyUpdates.  So it gets one read of the socket for each that it was asked for; behind that,
+ * nothing more is there for now. */
+static long
+on_tls_socket(BIO *socket, int operation, const char *p, size_t n, int argi, long argl, int result,
+              size_t *done)
+{
+    struct stream *s = (struct stream *)(void *)BIO_get_callback_arg(socket);
+
+    (void)p;
+    (void)n;
+    (void)argi;
+    (void)argl;
+    (void)done;
+    if (operation != BIO_CB_READ || s->tls != TLS_OPEN)
+        return result;
+    if (s->has_read) {
+        BIO_set_retry_read(socket);
+        return -1;
+    }
+    s->has_read = true;
+    return result;
+}
+
+static bool
+tls_read(struct stream *s, char *p, size_t capacity, size_t *n)
+{
+    ERR_clear_error();
+    s->has_read = false;
+    return SSL_read_ex(s->ssl, p, capacity, n) == 1;
+}
+
+/* Is there anything to read?  It stays. */
+static bool
+tls_peek(struct stream *s)
+{
+    char c;
+    size_t n = 0;
+
+    ERR_clear_error();
+    s->has_read = false;
+    return SSL_peek_ex(s->ssl, &c, 1, &n) == 1;
+}
+
 /* Why OpenSSL read nothing: false if there is just nothing now. */
 static bool
 tls_end(struct stream *s, enum stream_end *end)
 {
     int error = SSL_get_error(s->ssl, 0);
 
-    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
+    if (error == SSL_ERROR_WANT_WRITE) {
+        /* It has something of its own to say, and the peer does not read. */
+        arm_read(s, false);
+        arm_write(s, true);
+        return false;
+    }
+    if (error == SSL_ERROR_WANT_READ)
         return false;
     *end = STREAM_END_TLS;
     if (error == SSL_ERROR_ZERO_RETURN)
@@ -406,8 +457,7 @@ transport_read(struct stream *s)
         return -1;
     }
     size_t n = 0;
-    ERR_clear_error();
-    if (SSL_read_ex(s->ssl, s->loop->scratch, STREAM_SCRATCH, &n) == 1)
+    if (tls_read(s, s->loop->scratch, STREAM_SCRATCH, &n))
         return (ssize_t)n;
     enum stream_end end;
     if (!tls_end(s, &end))
@@ -422,13 +472,8 @@ is_gone(struct stream *s, enum stream_end *end)
 {
     char c;
 
-    if (s->tls == TLS_OPEN) {
-        size_t n = 0;
-        ERR_clear_error();
-        if (SSL_peek_ex(s->ssl, &c, 1, &n) == 1)
-            return false;
-        return tls_end(s, end);
-    }
+    if (s->tls == TLS_OPEN)
+        return !tls_peek(s) && tls_end(s, end);
     ssize_t n = recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
     if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
         return false;
@@ -522,6 +567,8 @@ begin_handshake(struct stream *s)
         tell_end(s, STREAM_END_TLS);
         return;
     }
+    BIO_set_callback_ex(SSL_get_rbio(s->ssl), on_tls_socket);
+    BIO_set_callback_arg(SSL_get_rbio(s->ssl), (char *)s);
     if (s->tls_is_server)
         SSL_set_accept_state(s->ssl);
     else
@@ -551,6 +598,8 @@ on_writable(evutil_socket_t fd, short what, void *arg)
         begin_handshake(s);
         return;
     }
+    if (!s->is_paused && !s->has_ended)
+        arm_read(s, true);
     enter(s);
     s->events->drained(s->owner);
     if (leave(s))
@@ -608,12 +657,8 @@ stream_is_quiet(struct stream *s)
 
     if (buffer_length(&s->in) > 0)
         return false;
-    if (s->tls == TLS_OPEN) {
-        size_t n = 0;
-        ERR_clear_error();
-        return SSL_peek_ex(s->ssl, &c, 1, &n) != 1 &&
-               SSL_get_error(s->ssl, 0) == SSL_ERROR_WANT_READ;
-    }
+    if (s->tls == TLS_OPEN)
+        return !tls_peek(s) && SSL_get_error(s->ssl, 0) == SSL_ERROR_WANT_READ;
     return recv(s->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
