@@ -234,6 +234,13 @@ new_chunk(size_t capacity)
     return c;
 }
 
+/* Whole chunks at a time, while the cache still has them: dots cut what is appended into lines. */
+static bool
+digest(struct message *m, const char *p, size_t n)
+{
+    return m->digest == NULL || EVP_DigestUpdate(m->digest, p, n) == 1;
+}
+
 /* Hand the block at hand over to the file. */
 static bool
 write_block(struct message *m)
@@ -302,6 +309,8 @@ append_body(struct message *m, struct span s)
         size_t n = c->capacity - c->n < s.n ? c->capacity - c->n : s.n;
         memcpy(c->data + c->n, s.p, n);
         c->n += n;
+        if (c->n == c->capacity && !digest(m, c->data, c->n))
+            return fail(m);
         if (m->file != NULL)
             m->file_size += n;
         s.p += n;
@@ -316,12 +325,12 @@ message_append(struct message *m, struct span content)
     if (m->has_failed)
         return false;
     m->content_size += content.n;
-    if (m->digest != NULL && EVP_DigestUpdate(m->digest, content.p, content.n) != 1)
-        return fail(m);
     if (!m->header_end.found) {
         size_t n = header_end_scan(&m->header_end, content);
         if (!append_header(m, span_of(content.p, n)))
             return false;
+        if (m->header_end.found && !digest(m, m->header, m->header_n))
+            return fail(m);
         content.p += n;
         content.n -= n;
     }
@@ -332,14 +341,20 @@ bool
 message_is_congested(const struct message *m)
 {
     return m->file != NULL &&
-           spool_file_unwritten(m->file) > (m->is_tight ? BLOCK_TIGHT : UNWRITTEN_MAX);
+           spool_file_is_behind(m->file, m->is_tight ? BLOCK_TIGHT : UNWRITTEN_MAX);
 }
 
 bool
 message_finish(struct message *m)
 {
+    const struct message_chunk *c = m->file != NULL ? m->block : m->last_chunk;
+
     if (m->has_failed)
         return false;
+    if (!m->header_end.found && !digest(m, m->header, m->header_n))
+        return fail(m);
+    if (c != NULL && c->n < c->capacity && !digest(m, c->data, c->n))
+        return fail(m);
     if (m->block != NULL && !write_block(m))
         return false;
     if (m->digest != NULL && EVP_DigestFinal_ex(m->digest, m->sha256, NULL) != 1)
@@ -371,11 +386,14 @@ message_reader_start(struct message_reader *r, struct message *m)
     r->skips_block = m->is_reading;
 }
 
+/* DATA: it is there. */
 static enum message_read
 next_block(struct message_reader *r)
 {
     struct message *m = r->message;
     uint64_t left = m->file_size - r->file_offset;
+    size_t n = left < SPOOL_BLOCK ? (size_t)left : SPOOL_BLOCK;
+    const char *data;
 
     if (r->has_failed || m->has_failed)
         return MESSAGE_READ_FAILED;
@@ -384,10 +402,13 @@ next_block(struct message_reader *r)
     if (m->is_reading)
         return MESSAGE_READ_WAIT;
     /* Jobs of a file are done in order, so what was written before is there. */
-    if (!spool_file_read(m->file, r->file_offset, left < SPOOL_BLOCK ? (size_t)left : SPOOL_BLOCK))
+    if (!spool_file_read(m->file, r->file_offset, n, &data))
         return MESSAGE_READ_FAILED;
-    m->is_reading = true;
-    return MESSAGE_READ_WAIT;
+    m->is_reading = data == NULL;
+    if (m->is_reading)
+        return MESSAGE_READ_WAIT;
+    message_reader_block(r, true, data, n);
+    return MESSAGE_READ_DATA;
 }
 
 enum message_read
@@ -406,14 +427,17 @@ message_reader_next(struct message_reader *r, struct iovec *iov, int *n)
         iov[(*n)++].iov_len = c->n - used;
         used = 0;
     }
-    /* A block is there only when all before it is used up. */
-    if (*n == 0 && r->block_used < r->block_n) {
-        iov[*n].iov_base = (char *)(uintptr_t)r->block + r->block_used;
-        iov[(*n)++].iov_len = r->block_n - r->block_used;
-    }
     if (*n > 0)
         return MESSAGE_READ_DATA;
-    return m->file != NULL ? next_block(r) : MESSAGE_READ_END;
+    /* The file's turn comes only when all before it is used up. */
+    if (r->block_used == r->block_n) {
+        enum message_read status = m->file != NULL ? next_block(r) : MESSAGE_READ_END;
+        if (status != MESSAGE_READ_DATA)
+            return status;
+    }
+    iov[*n].iov_base = (char *)(uintptr_t)r->block + r->block_used;
+    iov[(*n)++].iov_len = r->block_n - r->block_used;
+    return MESSAGE_READ_DATA;
 }
 
 void

@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* O_TMPFILE */
+#define _GNU_SOURCE /* O_TMPFILE, preadv2 */
 #include "proxy/relay/spool.h"
 
 #include <errno.h>
@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -24,9 +25,26 @@ struct share {
     uint64_t octets;
 };
 
+enum job_kind { JOB_WRITE, JOB_READ, JOB_CLOSE, JOB_LEAVE, JOB_STOP };
+
+/* Jobs are done in order.  A write that nobody waits for is answered only when it failed. */
+struct job {
+    struct mailbox_item item;
+    LIST_ENTRY(job) link; /* of a write that is not begun, in its file's list */
+    enum job_kind kind;
+    bool is_ok;
+    struct spool_client *client;
+    struct spool_file *file;
+    char *block;    /* of a write; NULL: thrown away, the owner is gone */
+    size_t counted; /* what was taken of memory_total for it */
+    size_t n;
+    uint64_t offset;
+};
+
 struct spool {
     struct mailbox *jobs;
     pthread_t thread;
+    struct job stop;
     _Atomic uint64_t memory_used, memory_total;
     pthread_mutex_t lock; /* over all below */
     uint64_t disk_used, disk_total;
@@ -38,7 +56,7 @@ struct spool {
 struct spool_client {
     struct spool *spool;
     struct mailbox *results;
-    unsigned jobs; /* under way */
+    struct job leave;
 };
 
 struct spool_file {
@@ -47,27 +65,14 @@ struct spool_file {
     struct share *share;
     spool_done_fn *done; /* NULL: the owner is gone */
     void *arg;
-    int fd; /* the thread's, from its first job until the last; -1: none yet */
+    int fd; /* made by the thread before it has written anything; -1: not yet */
     uint64_t size;
-    size_t unwritten;
-    unsigned jobs;           /* under way */
-    LIST_HEAD(, job) writes; /* of them */
+    _Atomic size_t unwritten;
+    _Atomic bool is_awaited; /* the owner wants to know of the next write */
+    LIST_HEAD(, job) writes; /* not begun; under the spool's lock */
     char *read_block;
-};
-
-enum job_kind { JOB_WRITE, JOB_READ, JOB_CLOSE, JOB_STOP };
-
-struct job {
-    struct mailbox_item item;
-    LIST_ENTRY(job) link; /* of a write, in its file's list */
-    enum job_kind kind;
-    bool is_ok;
-    bool is_begun; /* under the spool's lock, as `block` of a write until then */
-    struct spool_file *file;
-    char *block;    /* NULL: thrown away, the owner is gone */
-    size_t counted; /* what was taken of memory_total for it */
-    size_t n;
-    uint64_t offset;
+    _Atomic unsigned references; /* the owner's, later the closing job's; each answer's */
+    struct job close;
 };
 
 static int
@@ -149,15 +154,71 @@ read_all(int fd, char *p, size_t n, uint64_t offset)
     return true;
 }
 
-/* False: nobody wants it any more. */
-static bool
-begin(struct spool *s, struct job *j)
+static void
+open_file(struct spool *s, struct spool_file *f)
 {
     pthread_mutex_lock(&s->lock);
-    j->is_begun = true;
-    bool is_wanted = j->block != NULL;
+    char *dir = span_dup(span_str(s->dir));
     pthread_mutex_unlock(&s->lock);
-    return is_wanted;
+    f->fd = dir != NULL ? open_unlinked(dir) : -1;
+    if (f->fd < 0)
+        say(s, "down", strerror(errno));
+    free(dir);
+}
+
+static void
+release(struct spool_file *f)
+{
+    if (atomic_fetch_sub(&f->references, 1) > 1)
+        return;
+    free(f->read_block);
+    free(f);
+}
+
+static void
+answer(struct job *j)
+{
+    atomic_fetch_add(&j->file->references, 1);
+    mailbox_post(j->client->results, &j->item);
+}
+
+static void
+free_block(struct job *j)
+{
+    free(j->block);
+    j->block = NULL;
+    spool_memory_give(j->file->spool, j->counted);
+}
+
+/* False: nobody wants it any more. */
+static bool
+begin_write(struct spool *s, struct job *j)
+{
+    pthread_mutex_lock(&s->lock);
+    LIST_REMOVE(j, link);
+    pthread_mutex_unlock(&s->lock);
+    return j->block != NULL;
+}
+
+static void
+do_write(struct spool *s, struct job *j)
+{
+    struct spool_file *f = j->file;
+
+    if (!begin_write(s, j)) {
+        free(j);
+        return;
+    }
+    if (f->fd < 0)
+        open_file(s, f);
+    j->is_ok = f->fd >= 0 && has_room(s, f->fd) && write_all(f->fd, j->block, j->n, j->offset);
+    free_block(j);
+    /* In this order, as spool_file_is_behind has it the other way round: one sees the other. */
+    atomic_fetch_sub(&f->unwritten, j->n);
+    if (atomic_exchange(&f->is_awaited, false) || !j->is_ok)
+        answer(j);
+    else
+        free(j);
 }
 
 static void
@@ -165,21 +226,25 @@ do_job(struct spool *s, struct job *j)
 {
     struct spool_file *f = j->file;
 
-    if (!begin(s, j))
+    switch (j->kind) {
+    case JOB_WRITE:
+        do_write(s, j);
         return;
-    if (f->fd < 0 && j->kind == JOB_WRITE) {
-        pthread_mutex_lock(&s->lock);
-        char *dir = span_dup(span_str(s->dir));
-        pthread_mutex_unlock(&s->lock);
-        f->fd = dir != NULL ? open_unlinked(dir) : -1;
-        if (f->fd < 0)
-            say(s, "down", strerror(errno));
-        free(dir);
+    case JOB_READ:
+        j->is_ok = f->fd >= 0 && read_all(f->fd, f->read_block, j->n, j->offset);
+        answer(j);
+        return;
+    case JOB_CLOSE:
+        if (f->fd >= 0)
+            close(f->fd);
+        release(f);
+        return;
+    case JOB_LEAVE:
+        mailbox_post(j->client->results, &j->item);
+        return;
+    case JOB_STOP:
+        return;
     }
-    if (j->kind == JOB_WRITE)
-        j->is_ok = f->fd >= 0 && has_room(s, f->fd) && write_all(f->fd, j->block, j->n, j->offset);
-    else
-        j->is_ok = f->fd >= 0 && read_all(f->fd, j->block, j->n, j->offset);
 }
 
 static void *
@@ -193,19 +258,8 @@ spool_thread(void *arg)
         while (item != NULL) {
             struct job *j = (struct job *)item;
             item = item->next;
-            if (j->kind == JOB_STOP) {
-                runs = false;
-                free(j);
-            } else if (j->kind == JOB_CLOSE) {
-                if (j->file->fd >= 0)
-                    close(j->file->fd);
-                free(j->file->read_block);
-                free(j->file);
-                free(j);
-            } else {
-                do_job(s, j);
-                mailbox_post(j->file->client->results, &j->item);
-            }
+            runs = j->kind != JOB_STOP;
+            do_job(s, j);
         }
     }
     return NULL;
@@ -257,11 +311,8 @@ spool_free(struct spool **sp)
     if (s == NULL)
         return;
     *sp = NULL;
-    struct job *stop = calloc(1, sizeof(*stop));
-    if (stop == NULL)
-        return; /* at the end of the process: the thread dies with it */
-    stop->kind = JOB_STOP;
-    mailbox_post(s->jobs, &stop->item);
+    s->stop.kind = JOB_STOP;
+    mailbox_post(s->jobs, &s->stop.item);
     pthread_join(s->thread, NULL);
     mailbox_free(&s->jobs);
     pthread_mutex_destroy(&s->lock);
@@ -369,38 +420,12 @@ spool_file_new(struct spool_client *c, const struct network *client, spool_done_
     f->fd = -1;
     f->done = done;
     f->arg = arg;
+    atomic_init(&f->references, 1);
     if ((f->share = join_share(c->spool, client)) == NULL) {
         free(f);
         return NULL;
     }
     return f;
-}
-
-/* The last use on the loop's side: the thread closes the file, since even close may wait. */
-static void
-retire(struct spool_file *f)
-{
-    struct job *j = calloc(1, sizeof(*j));
-
-    if (j == NULL) {
-        if (f->fd >= 0)
-            close(f->fd);
-        free(f->read_block);
-        free(f);
-        return;
-    }
-    j->kind = JOB_CLOSE;
-    j->file = f;
-    mailbox_post(f->spool->jobs, &j->item);
-}
-
-static void
-free_block(struct job *j)
-{
-    free(j->block);
-    j->block = NULL;
-    spool_memory_give(j->file->spool, j->counted);
-    j->counted = 0;
 }
 
 /* What waits for the disk: a client that sends, goes and comes again would have any amount of it
@@ -412,8 +437,7 @@ throw_away(struct spool_file *f)
 
     pthread_mutex_lock(&f->spool->lock);
     LIST_FOREACH(j, &f->writes, link)
-        if (!j->is_begun)
-            free_block(j);
+        free_block(j);
     pthread_mutex_unlock(&f->spool->lock);
 }
 
@@ -430,23 +454,24 @@ spool_file_free(struct spool_file **fp)
     /* Its room is free for the client's next message, though one block may be under way. */
     leave_share(f->spool, f->share, f->size);
     f->share = NULL;
-    if (f->jobs == 0)
-        retire(f);
+    /* The thread closes the file, since even close may wait. */
+    f->close.kind = JOB_CLOSE;
+    f->close.file = f;
+    mailbox_post(f->spool->jobs, &f->close.item);
 }
 
 static struct job *
-start_job(struct spool_file *f, enum job_kind kind, size_t n, uint64_t offset)
+new_job(struct spool_file *f, enum job_kind kind, size_t n, uint64_t offset)
 {
     struct job *j = calloc(1, sizeof(*j));
 
     if (j == NULL)
         return NULL;
     j->kind = kind;
+    j->client = f->client;
     j->file = f;
     j->n = n;
     j->offset = offset;
-    f->jobs++;
-    f->client->jobs++;
     return j;
 }
 
@@ -454,7 +479,7 @@ bool
 spool_file_write(struct spool_file *f, char *block, size_t n, size_t counted)
 {
     bool fits = take_disk(f->spool, f->share, n);
-    struct job *j = fits ? start_job(f, JOB_WRITE, n, f->size) : NULL;
+    struct job *j = fits ? new_job(f, JOB_WRITE, n, f->size) : NULL;
 
     if (fits)
         f->size += n; /* given back with the file, whatever comes of the job */
@@ -465,67 +490,84 @@ spool_file_write(struct spool_file *f, char *block, size_t n, size_t counted)
     }
     j->block = block;
     j->counted = counted;
-    f->unwritten += n;
+    atomic_fetch_add(&f->unwritten, n);
+    pthread_mutex_lock(&f->spool->lock);
     LIST_INSERT_HEAD(&f->writes, j, link);
+    pthread_mutex_unlock(&f->spool->lock);
     mailbox_post(f->spool->jobs, &j->item);
     return true;
 }
 
 bool
-spool_file_read(struct spool_file *f, uint64_t offset, size_t n)
+spool_file_read(struct spool_file *f, uint64_t offset, size_t n, const char **data)
 {
     if (f->read_block == NULL && (f->read_block = malloc(SPOOL_BLOCK)) == NULL)
         return false;
-    struct job *j = start_job(f, JOB_READ, n, offset);
+    /* What was written is in the kernel's cache as a rule: a copy, and no thread to wake. */
+    struct iovec iov = {.iov_base = f->read_block, .iov_len = n};
+    if (atomic_load(&f->unwritten) == 0 &&
+        preadv2(f->fd, &iov, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)n) {
+        *data = f->read_block;
+        return true;
+    }
+    *data = NULL;
+    struct job *j = new_job(f, JOB_READ, n, offset);
     if (j == NULL)
         return false;
-    j->block = f->read_block;
     mailbox_post(f->spool->jobs, &j->item);
     return true;
 }
 
-size_t
-spool_file_unwritten(const struct spool_file *f)
+bool
+spool_file_is_behind(struct spool_file *f, size_t max)
 {
-    return f->unwritten;
+    if (atomic_load(&f->unwritten) <= max)
+        return false;
+    atomic_store(&f->is_awaited, true);
+    return atomic_load(&f->unwritten) > max; /* it may have been the last one */
 }
 
-static void
-handle_results(struct spool_client *c, struct mailbox_item *item)
+/* True when the client is through: what it had asked for is done. */
+static bool
+handle_results(struct mailbox_item *item)
 {
+    bool has_left = false;
+
     while (item != NULL) {
         struct job *j = (struct job *)item;
         struct spool_file *f = j->file;
         item = item->next;
-        f->jobs--;
-        c->jobs--;
-        if (j->kind == JOB_WRITE) {
-            f->unwritten -= j->n;
-            LIST_REMOVE(j, link);
-            free_block(j);
+        if (j->kind == JOB_LEAVE) {
+            has_left = true;
+            continue;
         }
         if (f->done != NULL)
             f->done(f->arg, j->is_ok, j->kind == JOB_READ ? f->read_block : NULL, j->n);
-        else if (f->jobs == 0)
-            retire(f);
+        release(f);
         free(j);
     }
+    return has_left;
 }
 
 void
 spool_client_dispatch(struct spool_client *c)
 {
-    handle_results(c, mailbox_take(c->results));
+    (void)handle_results(mailbox_take(c->results));
 }
 
 void
 spool_client_free(struct spool_client **cp)
 {
-    if (*cp == NULL)
+    struct spool_client *c = *cp;
+
+    if (c == NULL)
         return;
-    while ((*cp)->jobs > 0)
-        handle_results(*cp, mailbox_wait((*cp)->results));
-    mailbox_free(&(*cp)->results);
-    free(*cp);
     *cp = NULL;
+    c->leave.kind = JOB_LEAVE;
+    c->leave.client = c;
+    mailbox_post(c->spool->jobs, &c->leave.item);
+    while (!handle_results(mailbox_wait(c->results)))
+        ;
+    mailbox_free(&c->results);
+    free(c);
 }

@@ -37,7 +37,8 @@ int spool_client_fd(const struct spool_client *c);
 void spool_client_dispatch(struct spool_client *c);
 
 /* News of a file: OK is false when the disk failed or is full (a tenth of the file system is kept
- * free); then the file is of no more use.  For a read, DATA is what was asked for. */
+ * free); then the file is of no more use.  For a read, DATA is what was asked for; else, what was
+ * waited for has been written. */
 typedef void spool_done_fn(void *arg, bool is_ok, const char *data, size_t n);
 
 /* CLIENT's share of disk_total is a quarter.  NULL when memory is out. */
@@ -50,10 +51,11 @@ void spool_file_free(struct spool_file **f);
  * that were taken of memory_total for it: they are given back when it is freed.  False when the
  * limits leave no room. */
 bool spool_file_write(struct spool_file *f, char *block, size_t n, size_t counted);
-/* Read N (at most SPOOL_BLOCK) octets at OFFSET; one read at a time. False when memory is out. The
- * data is valid during the call of DONE and until the next read. */
-bool spool_file_read(struct spool_file *f, uint64_t offset, size_t n);
-/* Octets handed over and not yet written. */
-size_t spool_file_unwritten(const struct spool_file *f);
+/* Read N (at most SPOOL_BLOCK) octets at OFFSET; one read at a time.  What needs no disk is there
+ * at once, in *DATA; else *DATA is NULL, and DONE brings it.  It is valid until the next read.
+ * False when memory is out. */
+bool spool_file_read(struct spool_file *f, uint64_t offset, size_t n, const char **data);
+/* Are more than MAX octets handed over and not yet written?  Then DONE tells when more are. */
+bool spool_file_is_behind(struct spool_file *f, size_t max);
 
 #endif

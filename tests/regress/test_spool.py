@@ -12,6 +12,12 @@ from harness.journal import poll
 LINE = b"0123456789" * 7 + b"\r\n"
 
 
+def held_files(mx, spool):
+    """Links to what the program has open there, all without a name."""
+    links = {link: os.readlink(link) for link in glob.glob(f"/proc/{mx.process.pid}/fd/*") if os.path.islink(link)}
+    return [link for link, target in links.items() if target.startswith(spool) and target.endswith("(deleted)")]
+
+
 def test_large_message_goes_through_a_file(exchange, postern, directory):
     spool = directory + "/spool"
     os.mkdir(spool)
@@ -24,9 +30,32 @@ def test_large_message_goes_through_a_file(exchange, postern, directory):
     client.ok("DATA")
     client.send(content + b".\r\n")
     gate.reached.wait()
-    held = [os.readlink(link) for link in glob.glob(f"/proc/{mx.process.pid}/fd/*") if os.path.islink(link)]
-    assert [target for target in held if target.startswith(spool) and target.endswith("(deleted)")]
+    assert held_files(mx, spool)
     assert os.listdir(spool) == []
+    gate.open()
+    assert client.reply().status == "250 2.6.0"
+    assert downstream.delivered[0].without_trace() == content
+
+
+def test_a_file_that_only_the_disk_has(exchange, postern, directory):
+    """What the kernel does not keep in memory is read by the thread that may wait for it."""
+    spool = directory + "/spool"
+    os.mkdir(spool)
+    content = CONTENT + LINE * 20000
+    mx = postern(downstream := exchange(), settings={"spool": {"dir": spool, "memory": "64K"}})
+    gate = faults.Gate()
+    downstream.on("RCPT", gate)
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.ok("DATA")
+    client.send(content + b".\r\n")
+    gate.reached.wait()
+    [link] = held_files(mx, spool)
+    file = os.open(link, os.O_RDONLY)
+    poll(lambda: os.fstat(file).st_size > len(content) - 128 * 1024, "all of it is written")
+    os.fsync(file)
+    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(file)
     gate.open()
     assert client.reply().status == "250 2.6.0"
     assert downstream.delivered[0].without_trace() == content

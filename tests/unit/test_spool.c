@@ -185,7 +185,7 @@ nothing_waits_for_who_is_gone(void **state)
     m = begin();
     (void)send_all(m, SHARE + PIECE);
     assert_true(message_finish(m));
-    while (spool_file_unwritten(m->file) > 0)
+    while (spool_file_is_behind(m->file, 0))
         dispatch();
     assert_false(m->has_failed);
     message_free(&m);
