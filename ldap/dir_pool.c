@@ -10,29 +10,21 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/siphash.h"
 #include "ldap/dir_connection.h"
 #include "ldap/dir_job.h"
 #include "ldap/dir_scout.h"
+#include "ldap/dir_servers.h"
 #include "ldap/dir_version.h"
 
 #define BUCKETS  1024u
 #define JOBS_MAX 10000u /* questions at once; beyond, nobody can be asked */
 
-#define TELL_AGAIN_MS 10000 /* another error of a server that is down */
-#define PROBE_MS      10000
+#define PROBE_MS 10000
 
 #define BACKOFF_FIRST_MS   100
 #define BACKOFF_LAST_MS    15000
 #define BACKOFF_REFUSED_MS (10 * 60 * 1000) /* an account locks after a few wrong passwords */
-
-struct server {
-    bool is_known, is_up; /* is_known: its state has been told */
-    bool is_news;         /* its error has not */
-    int64_t told_ms;
-    char error[160];
-};
 
 struct member {
     struct dir_connection *connection;
@@ -64,13 +56,7 @@ struct dir_pool {
     unsigned jitter;
     struct dir_version password; /* its file, as it was last looked at */
     unsigned logins;             /* how often it has changed */
-    struct server *servers;
-    char search_error[160];        /* why the last question stayed open; empty: it was answered */
-    size_t search_uri;             /* of whom it was asked */
-    bool is_search_told;           /* it is in the log */
-    int64_t search_told_ms;        /* when that was the last time */
-    bool is_mute;                  /* nothing was answered yet since connections stand again */
-    int64_t probe_ms;              /* when to probe again, while there is an error */
+    struct dir_servers *servers;
     struct dir_job *first, **last; /* the queue */
     size_t n_jobs;
     uint64_t searches;
@@ -103,8 +89,8 @@ wake_all(struct dir_pool *p)
 static bool
 goes_home(const struct dir_pool *p, const struct member *m)
 {
-    return m->logins != p->logins || !p->servers[m->uri].is_up ||
-           (m->uri > 0 && p->servers[0].is_up);
+    return m->logins != p->logins || !dir_servers_is_up(p->servers, m->uri) ||
+           (m->uri > 0 && dir_servers_is_up(p->servers, 0));
 }
 
 /* One that should open anew gets no questions, or it would never be without. */
@@ -214,21 +200,6 @@ job_answer(struct dir_job *job, const struct dir_verdict *v, struct dir_detail *
     job_free(job);
 }
 
-/* Why a question is not answered: the servers' errors say; if there is none, WHY (which may be
- * NULL). */
-static void
-explain(const struct dir_pool *p, const char *why, struct dir_detail *detail)
-{
-    span_copy(detail->directory, sizeof detail->directory, span_str(p->conf->name));
-    for (size_t i = 0; i < p->conf->uri.n && detail->error[0] == '\0'; i++) {
-        span_copy(detail->server, sizeof detail->server, span_str(p->conf->uri.v[i]));
-        span_copy(detail->error, sizeof detail->error, span_str(p->servers[i].error));
-    }
-    if (detail->error[0] == '\0')
-        span_copy(detail->error, sizeof detail->error,
-                  span_str(why ? why : "no answer within the timeout"));
-}
-
 static void
 job_fail(struct dir_pool *p, struct dir_job *job, const char *why)
 {
@@ -236,7 +207,7 @@ job_fail(struct dir_pool *p, struct dir_job *job, const char *why)
     struct dir_detail *detail = job->with_detail ? calloc(1, sizeof *detail) : NULL;
 
     if (detail)
-        explain(p, why, detail);
+        dir_servers_explain(p->servers, why, detail);
     job_unlink(p, job);
     job_answer(job, &unavailable, detail);
 }
@@ -263,15 +234,6 @@ job_add_waiter(struct dir_job *job, struct dir_inbox *box, uint64_t id, unsigned
     return true;
 }
 
-static bool
-are_all_down(const struct dir_pool *p)
-{
-    for (size_t i = 0; i < p->conf->uri.n; i++)
-        if (!p->servers[i].is_known || p->servers[i].is_up)
-            return false;
-    return true;
-}
-
 /* No connection stands and none is to be had.  Not so until a restarted server had its time, after
  * a connection that was of use. */
 static void
@@ -292,68 +254,9 @@ jittered(struct dir_pool *p, int64_t ms)
 }
 
 static void
-tell(struct dir_pool *p, size_t uri, const char *state, enum log_level level, const char *error)
-{
-    struct log_line l;
-
-    log_begin(&l, level, "directory");
-    log_str(&l, "state", state);
-    if (p->conf->name[0])
-        log_str(&l, "directory", p->conf->name);
-    log_str(&l, "host", p->conf->uri.v[uri]);
-    if (error)
-        log_str(&l, "error", error);
-    log_end(&l);
-}
-
-static void
-search_state(struct dir_pool *p, size_t uri, const char *error)
-{
-    if (error) {
-        if (p->search_error[0] == '\0')
-            p->probe_ms = 0;
-        p->search_uri = uri;
-        span_copy(p->search_error, sizeof p->search_error,
-                  span_of(error, strnlen(error, sizeof p->search_error - 1)));
-        /* One address may always fail among others that do not: not a line for each. */
-        if (!p->is_search_told && clock_ms() - p->search_told_ms >= TELL_AGAIN_MS) {
-            tell(p, uri, "degraded", LOG_LEVEL_WARNING, error);
-            p->search_told_ms = clock_ms();
-            p->is_search_told = true;
-        }
-        return;
-    }
-    if (p->is_search_told)
-        tell(p, uri, "up", LOG_LEVEL_NOTICE, NULL);
-    p->is_search_told = false;
-    p->search_error[0] = '\0';
-    p->is_mute = false;
-}
-
-static void
 server_state(struct dir_pool *p, size_t uri, const char *error)
 {
-    struct server *s = &p->servers[uri];
-    bool is_change = !s->is_known || s->is_up != !error;
-
-    if (error && strcmp(s->error, error) != 0) {
-        s->is_news = true;
-        span_copy(s->error, sizeof s->error, span_of(error, strnlen(error, sizeof s->error - 1)));
-    }
-    if (!error)
-        s->error[0] = '\0';
-    if (error && p->search_uri == uri) { /* there is worse to tell */
-        p->search_error[0] = '\0';
-        p->is_search_told = false;
-    }
-    if (is_change || (error && s->is_news && clock_ms() - s->told_ms >= TELL_AGAIN_MS)) {
-        tell(p, uri, error ? "down" : "up", error ? LOG_LEVEL_WARNING : LOG_LEVEL_NOTICE, error);
-        s->told_ms = clock_ms();
-        s->is_news = false;
-    }
-    s->is_known = true;
-    s->is_up = !error;
-    if (is_change)
+    if (dir_servers_note(p->servers, uri, error))
         wake_all(p); /* who is with it may have to go */
 }
 
@@ -386,8 +289,8 @@ dir_pool_opened(struct dir_pool *p, size_t who, size_t uri, const char *search_e
     pthread_mutex_lock(&p->lock);
     server_state(p, uri, NULL);
     if (p->n_ready == 0)
-        p->is_mute = true;
-    search_state(p, uri, search_error);
+        dir_servers_doubt(p->servers);
+    dir_servers_searched(p->servers, uri, search_error);
     m->is_ready = true;
     m->uri = uri;
     m->next_try_ms = 0;
@@ -445,7 +348,7 @@ dir_pool_closed(struct dir_pool *p, size_t who, bool was_useful, bool was_early)
         m->backoff_ms = p->backoff_ms = BACKOFF_FIRST_MS;
     }
     bool is_refused = clock_ms() < p->refused_until_ms;
-    if (p->n_ready == 0 && (is_refused || are_all_down(p)))
+    if (p->n_ready == 0 && (is_refused || dir_servers_are_all_down(p->servers)))
         go_down(p, is_refused);
     pthread_mutex_unlock(&p->lock);
 }
@@ -462,7 +365,7 @@ void
 dir_pool_search_state(struct dir_pool *p, size_t uri, const char *error)
 {
     pthread_mutex_lock(&p->lock);
-    search_state(p, uri, error);
+    dir_servers_searched(p->servers, uri, error);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -472,9 +375,9 @@ dir_pool_may_probe(struct dir_pool *p, int64_t now_ms)
     bool may;
 
     pthread_mutex_lock(&p->lock);
-    may = p->search_error[0] != '\0' && p->probe_ms <= now_ms;
+    may = dir_servers_probe_ms(p->servers) <= now_ms;
     if (may)
-        p->probe_ms = now_ms + jittered(p, PROBE_MS);
+        dir_servers_set_probe(p->servers, now_ms + jittered(p, PROBE_MS));
     pthread_mutex_unlock(&p->lock);
     return may;
 }
@@ -485,7 +388,7 @@ dir_pool_probe_ms(struct dir_pool *p)
     int64_t probe_ms;
 
     pthread_mutex_lock(&p->lock);
-    probe_ms = p->search_error[0] != '\0' ? p->probe_ms : INT64_MAX;
+    probe_ms = dir_servers_probe_ms(p->servers);
     pthread_mutex_unlock(&p->lock);
     return probe_ms;
 }
@@ -496,7 +399,7 @@ dir_pool_is_server_down(struct dir_pool *p, size_t uri)
     bool is_down;
 
     pthread_mutex_lock(&p->lock);
-    is_down = p->servers[uri].is_known && !p->servers[uri].is_up;
+    is_down = dir_servers_is_down(p->servers, uri);
     pthread_mutex_unlock(&p->lock);
     return is_down;
 }
@@ -616,7 +519,7 @@ start_members(struct dir_pool *p, struct err *e)
     const size_t n = (size_t)p->conf->connections;
 
     p->members = calloc(n, sizeof *p->members);
-    p->servers = calloc(p->conf->uri.n, sizeof *p->servers);
+    p->servers = dir_servers_new(p->conf);
     p->watchdog = dir_watchdog_new(e);
     if (!p->members || !p->servers || !p->watchdog ||
         dir_plan_init(&p->plan, p->conf, DIR_PLAN_LOOKUP) < 0)
@@ -660,7 +563,6 @@ dir_pool_new(const struct settings_directory *conf, struct dir_cache *cache, str
     p->password = dir_version_of(conf->bind_password_file);
     p->backoff_ms = BACKOFF_FIRST_MS;
     p->useful_ms = clock_ms() - conf->timeout; /* never yet */
-    p->search_told_ms = clock_ms() - TELL_AGAIN_MS;
     p->last = &p->first;
     pthread_mutex_init(&p->lock, NULL);
     if (start_members(p, e) < 0)
@@ -713,7 +615,7 @@ dir_pool_free(struct dir_pool **pool)
         job_free(job);
     dir_plan_clear(&p->plan);
     free(p->members);
-    free(p->servers);
+    dir_servers_free(&p->servers);
     pthread_mutex_destroy(&p->lock);
     free(p);
     *pool = NULL;
@@ -769,7 +671,7 @@ void
 dir_pool_explain(struct dir_pool *p, struct dir_detail *detail)
 {
     pthread_mutex_lock(&p->lock);
-    explain(p, NULL, detail);
+    dir_servers_explain(p->servers, NULL, detail);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -779,7 +681,7 @@ dir_pool_is_up(struct dir_pool *p)
     bool is_up;
 
     pthread_mutex_lock(&p->lock);
-    is_up = !p->is_down && !(p->is_mute && p->search_error[0] != '\0');
+    is_up = !p->is_down && !dir_servers_are_mute(p->servers);
     pthread_mutex_unlock(&p->lock);
     return is_up;
 }
@@ -801,18 +703,6 @@ dir_pool_retry(struct dir_pool *p)
     pthread_mutex_unlock(&p->lock);
 }
 
-static enum dir_server_state
-state_of(const struct dir_pool *p, size_t uri)
-{
-    const struct server *s = &p->servers[uri];
-
-    if (!s->is_known)
-        return DIR_SERVER_UNTRIED;
-    if (!s->is_up)
-        return DIR_SERVER_DOWN;
-    return p->search_error[0] != '\0' && p->search_uri == uri ? DIR_SERVER_DEGRADED : DIR_SERVER_UP;
-}
-
 void
 dir_pool_view(struct dir_pool *p, struct dir_view *out)
 {
@@ -820,14 +710,6 @@ dir_pool_view(struct dir_pool *p, struct dir_view *out)
     out->is_up = p->n_ready > 0;
     out->pending = (unsigned)p->n_jobs;
     out->searches = p->searches;
-    for (size_t i = 0; i < p->conf->uri.n && i < DIR_VIEW_SERVERS; i++) {
-        struct dir_server_view *s = &out->servers[out->n_servers++];
-
-        span_copy(s->uri, sizeof s->uri, span_str(p->conf->uri.v[i]));
-        s->state = state_of(p, i);
-        span_copy(
-            s->error, sizeof s->error,
-            span_str(s->state == DIR_SERVER_DEGRADED ? p->search_error : p->servers[i].error));
-    }
+    dir_servers_view(p->servers, out);
     pthread_mutex_unlock(&p->lock);
 }
