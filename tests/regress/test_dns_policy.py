@@ -2,13 +2,17 @@
 
 import contextlib
 import os
+import signal
 import socket
+import subprocess
 import tempfile
+import time
 
 import pytest
 
 from conftest import CONTENT
 from harness import exchange as does
+from harness.journal import poll
 from harness.servers import Nsd
 
 ZONE = """$ORIGIN dns.test.
@@ -96,10 +100,31 @@ def test_own_address_listed(mx):
     one.wait_log("dnsbl", state="degraded", host="bl.dns.test", client="192.0.2.1")
 
 
-def test_a_dead_name_server_lists_nobody(mx, nsd):
+def freeze_all(server):
+    """It is several processes."""
+    def is_frozen():
+        states = subprocess.run(["ps", "-o", "state=", "-s", str(server.process.pid)], capture_output=True, text=True,
+                                check=True).stdout.split()
+        return states and set(states) == {"T"}
+    os.killpg(server.process.pid, signal.SIGSTOP)
+    poll(is_frozen, "all of it frozen")
+
+
+@pytest.mark.parametrize("how", ["gone", "stopped"])
+def test_a_dead_name_server_lists_nobody(mx, nsd, how):
+    """And proves nobody; who is asked about waits no longer than the look-up may take."""
     one = mx(dnsbl={"any_sender": "bl.dns.test"}, dns={"nameserver": f"127.0.0.1:{nsd.port}", "timeout": "500ms"})
-    nsd.stop()
-    assert rcpt(one, "192.0.2.9", "a@example.org") == ACCEPTED
+    assert rcpt(one, "192.0.2.1", "a@example.org") == DENIED
+    if how == "stopped":
+        freeze_all(nsd)
+    else:
+        nsd.stop()
+    began = time.monotonic()
+    for number in range(3):
+        assert rcpt(one, f"192.0.2.{number + 9}", "a@example.org") == ACCEPTED
+    if how == "stopped":
+        assert time.monotonic() - began > 1
+        os.killpg(nsd.process.pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("address, helo, sender, proven", [

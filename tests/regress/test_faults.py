@@ -2,12 +2,15 @@
 
 Each test ends with the counts compared: what the client was told, and what the downstream took."""
 
+import threading
+
 import pytest
 
 from conftest import CONTENT
 from harness import exchange as faults
 from harness.exchange import CAPABILITIES
-from harness.journal import poll
+from harness.journal import DEADLINE_S, poll
+from harness.ldap_server import LdapServer, entry
 
 VERBS = ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "CONTENT", "EOD"]
 FAULTS = {
@@ -70,6 +73,60 @@ def test_downstream_fails(pair, via, verb, fault):
         assert mx.client().deliver(CONTENT + b"%d\r\n" % n, "anna@example.test").status == "250 2.6.0"
     assert len(mx.exchange.delivered) == 3
     assert not mx.exchange.junk, [str(c) for c in mx.exchange.junk]
+
+
+IMPATIENT = {"reply_timeout": "400ms", "data_timeout": "400ms", "connect_timeout": "400ms", "health_interval": "200ms"}
+
+
+@pytest.mark.parametrize("verb", ["STARTTLS", "XCLIENT", "second EHLO"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_downstream_fails_before_the_envelope(exchange, postern, certificates, verb, fault):
+    """Of what only some have: nothing is said of the message, in the clear or for another client."""
+    downstream = exchange(capabilities=[*CAPABILITIES, "XCLIENT ADDR HELO"], tls=certificates.server_context())
+    mx = postern(downstream, settings={"server": {"reply_deadline": "3s"},
+                                       "downstream exchange": {"tls": "required", "xclient": "yes", **IMPATIENT}})
+    seen, act = [], FAULTS[fault]()
+
+    def second(step):
+        seen.append(step.connection)
+        return act(step) if seen.count(step.connection) == 2 else None
+    downstream.on(verb.removeprefix("second "), second if verb.startswith("second") else act)
+    downstream.drop_all()
+    replies = [mx.client().attempt(CONTENT + b"%d\r\n" % n, "anna@example.test") for n in range(2)]
+    assert {reply.status for reply in replies} <= {"451 4.4.1", "451 4.7.5", "451 4.3.2"}, replies
+    assert not downstream.transactions() and not downstream.junk
+    downstream.usual()
+    downstream.drop_all()
+    poll(lambda: mx.client().command("MAIL FROM:<>").code == 250, "the downstream up")
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    assert len(downstream.delivered) == 1 and downstream.delivered[0].connection.tls
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_downstream_fails_at_rset(exchange, postern, fault):
+    """Behind a refused envelope: the refusal stands, and who comes next does not wait for it."""
+    downstream = exchange()
+    mx = postern(downstream, settings={"downstream exchange": {"max_connections": 1, **IMPATIENT}})
+    downstream.on("RSET", FAULTS[fault]())
+    downstream.on("RCPT", faults.for_argument("anna", faults.reply("550 5.7.1 no")))
+    for n in range(3):
+        assert mx.client().deliver(CONTENT + b"%d\r\n" % n, "anna@example.test").status == "550 5.7.1"
+        assert mx.client().deliver(CONTENT + b"%d\r\n" % n, "ben@example.test").status == "250 2.6.0"
+    assert [message.addresses for message in downstream.delivered] == [["ben@example.test"]] * 3
+    assert downstream.count("RSET") > 0 and not downstream.junk
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_downstream_fails_at_quit(exchange, postern, fault):
+    """The message before it is delivered, and the one behind it goes over another connection."""
+    downstream = exchange()
+    mx = postern(downstream, settings={"downstream exchange": {
+        "max_connections": 1, "connection_messages": 1, "queue_timeout": "10s", **IMPATIENT}})
+    downstream.on("QUIT", FAULTS[fault]())
+    for n in range(3):
+        assert mx.client().deliver(CONTENT + b"%d\r\n" % n, "anna@example.test").status == "250 2.6.0"
+    assert len(downstream.delivered) == len({message.connection for message in downstream.delivered}) == 3
+    assert not downstream.junk
 
 
 @via_each
@@ -188,13 +245,71 @@ def test_client_gone(mx, commands, end):
     assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
 
 
+ENVELOPE = COMMANDS[1:3]
+HALVES = {
+    "a command": [b"MAIL FROM:<a@exam"],
+    "a command that is too long": [b"x" * 5000],
+    "a pipelined envelope": [b"".join(ENVELOPE) + b"DA"],
+    "a chunk": [*ENVELOPE, b"BDAT 1000\r\nSubject: x\r\n"],
+    "a last chunk": [*ENVELOPE, b"BDAT 1000 LAST\r\nSubject: x\r\n"],
+    "a message of two chunks": [*ENVELOPE, b"BDAT 5\r\nX: y\n"],
+    "a refused chunk": [b"BDAT 1000 LAST\r\nSubject: x\r\n"],
+    "an end of data": [*ENVELOPE, b"DATA\r\n", b"Subject: x\r\n\r\n."],
+    "a handshake": [b"STARTTLS\r\n", b"\x16\x03\x01\x02\x00\x01"],
+    "a file": [*ENVELOPE, b"DATA\r\n", b"Subject: x\r\n\r\n" + b"x" * 700000],
+}
+
+
+@pytest.mark.parametrize("half", HALVES)
 @pytest.mark.parametrize("end", ["close", "reset"])
-def test_client_gone_with_half_a_command(mx, end):
+def test_client_gone_with_half_of(exchange, postern, certificates, half, end):
+    downstream = exchange()
+    mx = postern(downstream, settings={
+        "tls": {"certificate": certificates.mx.certificate, "key": certificates.mx.key}})
     client = mx.client()
-    client.send("MAIL FROM:<a@exam")
+    *before, last = HALVES[half]
+    for octets in before:
+        client.send(octets)
+        assert client.reply().code in (220, 250, 354)
+    client.send(last)
+    session = mx.wait_log("connect")["session"]
     getattr(client, end)()
     mx.clients.remove(client)
-    mx.wait_log("close", session=mx.wait_log("connect")["session"])
+    mx.wait_log("close", session=session)
+    assert not downstream.transactions()
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    assert len(downstream.delivered) == 1
+    assert mx.metrics()["postern_connections"] == 1
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+def test_client_gone_while_the_directory_is_asked(exchange, postern, end):
+    asked, over = threading.Event(), threading.Event()
+
+    def answer(search):
+        if "ben" in search.filter:
+            asked.set()
+            over.wait(DEADLINE_S)
+        return [entry("cn=x,dc=x", {"proxyAddresses": ["SMTP:anna@example.test", "smtp:ben@example.test"]})]
+    server = LdapServer(answer)
+    mx = postern(downstream := exchange(), settings={"directory": {
+        "type": "ad", "file": "", "uri": server.uri, "bind": "anonymous", "base": "dc=x", "timeout": "30s", "connections": 1}})
+    try:
+        assert mx.client().attempt(CONTENT, "anna@example.test").code == 250
+        client = mx.client()
+        client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<ben@example.test>\r\n")
+        assert asked.wait(DEADLINE_S)
+        since = len(mx.log)
+        getattr(client, end)()
+        mx.wait_log("close", since=since)
+        assert mx.client().deliver(CONTENT + b"2\r\n", "anna@example.test").status == "250 2.6.0"
+        over.set()
+        assert mx.client().deliver(CONTENT, "ben@example.test").status == "250 2.6.0"
+        assert len(downstream.delivered) == 3
+    finally:
+        over.set()
+        mx.stop()
+        server.stop()
 
 
 def start_message(mx, content=CONTENT):

@@ -3,11 +3,13 @@
 import json
 import os
 import re
+import signal
 import shutil
 import subprocess
 
 import pytest
 
+from conftest import CONTENT
 from harness import servers
 from harness.journal import poll
 from harness.postern import BINARY
@@ -127,6 +129,24 @@ def test_daemon_comes_back(rsyslogd, start, directory, kind):
     ask(mx, 70, 10)
     poll(lambda: numbers(at.lines())[-1] == 79, "the last line")
     assert numbers(at.lines()) == list(range(80))
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_daemon_that_hangs(rsyslogd, start, directory, kind):
+    """It takes nothing more: sessions go on, and what was said comes in order once it does."""
+    at = Collector(kind, directory)
+    daemon = rsyslogd(at.conf, **at.place)
+    mx = start({"target": at.target})
+    ask(mx, 0, 20)
+    poll(lambda: numbers(at.lines()) == list(range(20)), "the first lines")
+    daemon.freeze()
+    try:
+        ask(mx, 20, 980)
+        assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
+    poll(lambda: numbers(at.lines())[-1] == 999, "the last line")
+    assert numbers(at.lines()) == list(range(1000))
 
 
 @pytest.mark.parametrize("kind", ["unix", "udp", "tcp"])
