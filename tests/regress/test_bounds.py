@@ -218,9 +218,7 @@ def test_commands_ahead_of_an_answer(mx):
     gate = does.Gate()
     mx.exchange.on("EOD", gate)
     client = mx.client()
-    client.envelope("a@example.org", "anna@example.test")
-    client.ok("DATA")
-    client.send(CONTENT + b".\r\n")
+    client.send_message(CONTENT, "anna@example.test", sender="a@example.org")
     gate.reached.wait()
     before, sent, block = mx.memory_kib(), 0, b"NOOP\r\n" * 10000
     client.socket.settimeout(0.5)

@@ -64,9 +64,7 @@ def test_clock_is_stepped_under_mail(exchange, postern, clock, step):
     assert harvest(mx, "198.51.100.7").code == 421
     downstream.on("EOD", gate)
     waiting, idle = mx.client(told="192.0.2.1"), mx.client(told="192.0.2.2")
-    waiting.envelope("a@example.org", "anna@example.test")
-    waiting.ok("DATA")
-    waiting.send(CONTENT + b".\r\n")
+    waiting.send_message(CONTENT, "anna@example.test", sender="a@example.org")
     gate.reached.wait()
     clock(step)
     gate.open()

@@ -314,9 +314,7 @@ def test_client_gone_while_the_directory_is_asked(exchange, postern, end):
 
 def start_message(mx, content=CONTENT):
     client = mx.client()
-    client.envelope("a@example.org", "anna@example.test")
-    client.ok("DATA")
-    client.send(content + b".\r\n")
+    client.send_message(content, "anna@example.test", sender="a@example.org")
     return client
 
 

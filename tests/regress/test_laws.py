@@ -10,7 +10,6 @@ import pytest
 from conftest import CONTENT
 from harness import exchange as faults
 from harness import servers
-from harness.client import dot_stuff
 from harness.journal import poll
 from harness.postern import BINARY, free_port
 
@@ -20,13 +19,6 @@ VERBS = ["CONNECT", "EHLO", "MAIL", "RCPT", "CONTENT", "EOD"]
 LDAP = {"type": "ldap", "file": None, "bind": "anonymous", "base": "dc=example,dc=test",
         "filter": "(proxyAddresses=smtp:%u)", "attributes": "proxyAddresses", "timeout": "500ms"}
 STRANGERS = {"allow": "", "block_private": "yes", "message_threshold": 0}  # loopback is nobody's friend
-
-
-def start_message(client, content=CONTENT, recipient="anna@example.test"):
-    """All of a message; the reply is still to come."""
-    client.envelope("a@example.org", recipient)
-    client.ok("DATA")
-    client.send(dot_stuff(content))
 
 
 # 1. Own no mail
@@ -62,7 +54,7 @@ def test_law_1_own_no_mail_when_killed(mx):
     gate = faults.Gate()
     mx.exchange.on("MAIL", gate)
     client = mx.client()
-    start_message(client)
+    client.send_message(CONTENT, "anna@example.test", sender="a@example.org")
     gate.reached.wait()
     mx.kill()
     with pytest.raises(OSError):
@@ -125,7 +117,7 @@ def test_law_2_block_nothing_for_a_slow_downstream(exchange, postern):
     gate = faults.Gate()
     stuck.on("EOD", gate)
     client = mx.client()
-    start_message(client, recipient="anna@example.org")
+    client.send_message(CONTENT, "anna@example.org", sender="a@example.org")
     gate.reached.wait()
     assert_others_are_served(mx)
     client.silent()

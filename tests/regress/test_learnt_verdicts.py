@@ -307,9 +307,7 @@ def test_retries_on_all_workers_wait_for_the_burst(pair):
     clients = []
     for n in range(5):
         client = mx.client()
-        client.envelope("sender@example.org", "anna@example.test")
-        client.ok("DATA")
-        client.send(CONTENT + b".\r\n")
+        client.send_message(CONTENT, "anna@example.test")
         clients.append(client)
         if n == 0:
             gate.reached.wait()

@@ -68,9 +68,7 @@ def test_burst_is_two_round_trips(mx):
     gate = faults.Gate()
     mx.exchange.on("MAIL", gate)
     client = mx.client()
-    client.envelope("a@example.org", "anna@example.test", "ben@example.test", "carl@example.test")
-    client.ok("DATA")
-    client.send(CONTENT + b".\r\n")
+    client.send_message(CONTENT, "anna@example.test", "ben@example.test", "carl@example.test", sender="a@example.org")
     connection = gate.reached.wait().connection
     while connection.buffer.count(b"RCPT TO") < 3:
         connection.buffer += connection.receive()
@@ -83,9 +81,7 @@ def test_two_connections_at_once(mx):
     gate = faults.Gate()
     mx.exchange.on("EOD", faults.first(1, gate))
     slow = mx.client()
-    slow.envelope("a@example.org", "anna@example.test")
-    slow.ok("DATA")
-    slow.send(CONTENT + b".\r\n")
+    slow.send_message(CONTENT, "anna@example.test", sender="a@example.org")
     gate.reached.wait()
     assert deliver(mx, 2).status == "250 2.6.0"
     gate.open()

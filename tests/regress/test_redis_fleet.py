@@ -459,9 +459,7 @@ def burst(one):
     gate = faults.Gate()
     one.exchange.on("EOD", faults.first(1, gate))
     client = one.client()
-    client.envelope("sender@example.org", "anna@example.test")
-    client.ok("DATA")
-    client.send(CONTENT + b".\r\n")
+    client.send_message(CONTENT, "anna@example.test")
     gate.reached.wait()
     return client, gate
 
@@ -477,9 +475,7 @@ def test_a_message_whose_answer_was_lost_is_not_delivered_again_by_the_other(red
     one.clients.remove(client)
     # The retry comes to the other while the burst is under way: it waits for it.
     retry = other.client()
-    retry.envelope("sender@example.org", "anna@example.test")
-    retry.ok("DATA")
-    retry.send(CONTENT + b".\r\n")
+    retry.send_message(CONTENT, "anna@example.test")
     gate.open()
     assert retry.reply().status == "250 2.6.0"
     assert len(one.exchange.delivered) == 1

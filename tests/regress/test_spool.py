@@ -26,9 +26,7 @@ def test_large_message_goes_through_a_file(exchange, postern, directory):
     gate = faults.Gate()
     downstream.on("EOD", gate)
     client = mx.client()
-    client.envelope("a@example.org", "anna@example.test")
-    client.ok("DATA")
-    client.send(content + b".\r\n")
+    client.send_message(content, "anna@example.test", sender="a@example.org")
     gate.reached.wait()
     assert held_files(mx, spool)
     assert os.listdir(spool) == []

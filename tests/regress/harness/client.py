@@ -153,6 +153,12 @@ class Client:
         self.send(dot_stuff(content))
         return self.reply()
 
+    def send_message(self, content, *recipients, sender="sender@example.org"):
+        """As `deliver`, but the reply to CONTENT is still to come."""
+        self.envelope(sender, *recipients)
+        assert self.command("DATA").code == 354
+        self.send(dot_stuff(content))
+
     def bdat(self, *chunks):
         """The replies to CHUNKS, the last one LAST, all in one write."""
         for index, chunk in enumerate(chunks):
@@ -161,8 +167,8 @@ class Client:
         return [self.reply() for _ in chunks]
 
     def deliver(self, content, *recipients, sender="sender@example.org"):
-        self.envelope(sender, *recipients)
-        return self.data(content)
+        self.send_message(content, *recipients, sender=sender)
+        return self.reply()
 
     def attempt(self, content, *recipients, sender="sender@example.org"):
         """As `deliver`, but at the first refusal it is over: that is the reply then."""
