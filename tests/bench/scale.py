@@ -12,6 +12,7 @@ import subprocess
 import time
 
 import peers
+from harness.journal import poll
 from harness.servers import Redis, program, write
 
 HELD = (10, 1000, 10000)
@@ -21,6 +22,12 @@ HUNG = 1000
 
 def rounded(value):
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def children_cpu():
+    """Seconds, of those that were waited for."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def commands_of(redis):
@@ -86,7 +93,7 @@ class Scale:
         table = peers.postfix_ldap(place, self.bench.slapd)
         keys = [write(place, f"keys{i}", "".join(f"absent{n}@example.test\n" for n in range(i, count, at_once)))
                 for i in range(at_once)]
-        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+        before, start = children_cpu(), time.monotonic()
         running = []
         for path in keys:
             with open(path, encoding="ascii") as names:
@@ -96,9 +103,7 @@ class Scale:
         for one in running:
             one.wait()
         seconds = time.monotonic() - start
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return count / seconds, cpu / count * 1e6
+        return count / seconds, (children_cpu() - before) / count * 1e6
 
     def slapd_cpu(self):
         return sum(peers.process_tree(self.bench.slapd.process.pid).values())
@@ -216,14 +221,53 @@ class Scale:
 
     # --- scale ---
 
+    @contextlib.contextmanager
+    def on_cores(self, n):
+        """All that is started within, and the sink, which was before."""
+        every = os.sched_getaffinity(0)
+        pids = (0, self.bench.sink.process.pid)
+        try:
+            for pid in pids:
+                os.sched_setaffinity(pid, sorted(every)[:n])
+            yield
+        finally:
+            for pid in pids:
+                os.sched_setaffinity(pid, every)
+
+    def together(self, one, n, count, options):
+        """N generators at once: messages a second, and CPU seconds per 1000 of Postern and of the generators."""
+        bench, sink, total = self.bench, self.bench.sink, n * count
+        before, cpu, theirs, start = sink.counters(), one.cpu(), children_cpu(), time.monotonic()
+        argvs = [bench.load_argv(one, {**options, "transactions": count, "first_id": bench.next_id + i * count})
+                 for i in range(n)]
+        bench.next_id += total
+        running = []
+        for argv in argvs:
+            # pylint: disable-next=consider-using-with
+            running.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+        failed = any([each.wait() != 0 for each in running])
+        seconds, cpu, theirs = time.monotonic() - start, one.cpu() - cpu, children_cpu() - theirs
+        poll(lambda: failed or sink.counters()["messages"] - before["messages"] >= total, "all messages")
+        after = sink.counters()
+        if failed or (after["messages"] - before["messages"], after["bad"], after["twice"]) != (total, 0, 0):
+            raise AssertionError(f"{total} sent; the sink: {before}, then {after}")
+        return total / seconds, cpu / total * 1000, theirs / total * 1000
+
     def workers(self):
-        """The generator needs a core of its own to show how many messages a second that makes; what it costs
-        shows whether one worker is in another's way."""
+        """A worker, a generator and the sink's share on each core: what one core does, and two.  The generators share
+        nothing but the machine, so what a message costs them more then, it costs Postern more, too."""
         found = []
         for n in (1, 2):
-            with self.postern(server=f"workers = {n}") as one:
-                found.append(self.cpu(one, 3000 // self.part, {"connections": 40, "starttls": 1}))
-        yield ("STARTTLS in, two workers (CPU-s per 1000 messages)", rounded(found[1]), f"one: {rounded(found[0])}")
+            with self.on_cores(n), self.postern(server=f"workers = {n}") as one:
+                options = {"connections": 40, "starttls": 1}
+                self.together(one, n, 300 // self.part, options)
+                runs = [self.together(one, n, 3000 // self.part, options) for _ in range(self.turns)]
+                found.append([statistics.median(column) for column in zip(*runs)])
+        (rate, cost, their_cost), (rates, costs, their_costs) = found
+        yield ("STARTTLS in, two workers and generators on two cores (messages a second)", rounded(rates),
+               f"one on one: {rounded(rate)}; × {rates / rate:.2f}")
+        yield ("the same (CPU-s per 1000 messages)", f"{rounded(costs)}; one on one: {rounded(cost)}",
+               f"the generators: {rounded(their_costs)}; one on one: {rounded(their_cost)}")
 
     def outbound(self):
         """Each message over a connection of its own to the downstream."""
