@@ -153,6 +153,12 @@ def test_half_closed_client_may_not_have_heard(mx):
     assert len(mx.exchange.delivered) == 1
 
 
+def test_half_closed_client_with_all_said_is_answered(mx):
+    client = deliver_ahead(mx, b"QUIT\r\n", half_close=True)
+    assert [client.reply().status for _ in range(2)] == ["250 2.6.0", "221 2.0.0"]
+    client.ended()
+
+
 def test_client_that_read_to_the_end_has_heard(mx):
     client = deliver_ahead(mx, b"QUIT\r\n")
     assert client.reply().status == "250 2.6.0"
