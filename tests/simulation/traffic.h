@@ -9,35 +9,35 @@
 
 /* A month of a company's mail, the same for every rule that is tried on it.
  *
- * The company has PEOPLE_VALID addresses; behind them stand PEOPLE_GONE of people who left, and
- * then whatever nobody ever had.  All of it is drawn from one seed:
+ * The company has PEOPLE_VALID addresses, PEOPLE_GONE more of people who left, and beyond these are
+ * those that nobody ever had.  All of it is drawn from one seed:
  *
  *   correspondents   6,000 hosts, 2 to 20 messages a month each, mostly one recipient, in business
- *                    hours; 0.6 % of recipients mistyped, 1.2 % left the company. Four of them rent
- *                    their host in the /24 from which the slow harvest comes
+ *                    hours; 0.6 % of recipients mistyped, 1.2 % gone.  Four of them rent their host
+ *                    in the /24 from which the slow harvest comes
  *   providers        four big ones, each with 128 to 512 addresses in whole /24s, 55,000 messages;
  *                    0.8 % mistyped, 0.8 % gone
- *   partners         40 hosts that write to 5 to 25 at once, three times a week; a tenth of their
- *                    lists are gone, one partner in eight never cleans his: 60 %
+ *   partners         40 hosts that write to 5 to 25 at once, three times a week; a tenth of a
+ *                    list is gone, but 60 % with the partner in eight who never cleans his
  *   newsletters      70 lists of 40 to 500 of our addresses on 2 to 6 hosts each, sent one to four
- *                    times a month, a message a recipient, 100 a session.  2 to 30 % of a list are
- *                    gone, and the sender takes them off once they were refused, as all who send
- *                    for others do; one sender in ten takes nobody off, ever: 55 to 80 %
- *   bounces          250 innocent hosts each bounce 1 to 40 messages that somebody forged in names
- *                    nobody has, and now and then one for a message of ours
+ *                    times a month, a message a recipient, 100 a session.  2 to 30 % of a list
+ *                    is gone, and the sender takes off whoever was refused, as all who send for
+ *                    others do; but 55 to 80 % with the sender in ten who never takes anybody off
+ *   bounces          250 innocent hosts each bounce 1 to 40 messages that were forged in the name
+ *                    of addresses that nobody has, and now and then one of ours
  *   spam runs        400 bots with bought lists (a third still right), 1 to 10 messages of 10 to 30
- *   dictionary       20 hosts, 5,000 guesses each, for twelve hours every two minutes a session of
- *                    as many as they are let, 50 to a message
- *   slow, from a /24 200 hosts of one, for five days every half hour a guess
- *   slow, from 1,000 hosts anywhere, for seven days every six hours a message to 1 to 4 guesses
+ *   dictionary       20 hosts, 5,000 guesses each: for twelve hours, every two minutes, a session
+ * of as many as it is allowed, 50 to a message slow, from a /24 200 hosts in it: for five days, a
+ * guess every half hour slow, from 1,000 hosts anywhere: for seven days, every six hours, a message
+ * to 1 to 4 guesses
  *
- * 4 % of guesses are right.  A harvester who is cut off goes on with his next guess at his next
- * visit.  Nobody who left did so lately enough for a tombstone: the defaults have none
- * (directory.mode = lookup).
+ * 4 % of guesses are right.  A harvester that is cut off continues with its next guess at its next
+ * visit.  There are no tombstones for those who left, as the defaults have none (directory.mode =
+ * lookup).
  *
  * How likely the old lists are: where 15 % of the people leave each year, more than half of a list
  * is gone after four and a half years, and four fifths after ten.  To get there a sender must have
- * had a 550 for half of what he sent for years and not have looked. */
+ * ignored for years that half of what he sent was answered with 550. */
 
 #define PEOPLE_VALID 2600u
 #define PEOPLE_GONE  700u
