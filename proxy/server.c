@@ -151,6 +151,19 @@ log_faults(const struct faults *f, const char *path)
 
 /* --- reload --- */
 
+/* The directories come last: their files may have changed, so they might find no way back. */
+static int
+apply_parts(struct server *srv, struct settings *st, struct err *e)
+{
+    if (hosts_update(srv->hosts, st) != 0)
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    if (http_reload(srv->shared->http, st, e) != 0 || resolver_reload(srv->resolver, st, e) != 0 ||
+        health_update(srv->shared->health, st, e) != 0 ||
+        directories_reload(srv->directories, st, e) != 0)
+        return -1;
+    return 0;
+}
+
 static int
 reload_parts(struct server *srv, struct settings *st, struct tls_contexts **tls, struct err *e)
 {
@@ -158,17 +171,14 @@ reload_parts(struct server *srv, struct settings *st, struct tls_contexts **tls,
         return err_set(e, ERR_SYSTEM, "spool: dir = %s: needs a restart", st->spool.dir);
     if (tls_contexts_new(st, tls, e) != 0)
         return -1;
-    if (hosts_update(srv->hosts, st) != 0)
-        return err_set(e, ERR_SYSTEM, "out of memory");
-    if (directories_reload(srv->directories, st, e) != 0 ||
-        health_update(srv->shared->health, st, e) != 0 ||
-        resolver_reload(srv->resolver, st, e) != 0 || http_reload(srv->shared->http, st, e) != 0) {
-        struct settings *old = server_settings(srv);
-        hosts_update(srv->hosts, old);
-        settings_unref(old);
-        return -1;
-    }
-    return 0;
+    if (apply_parts(srv, st, e) == 0)
+        return 0;
+    /* Those before the one that failed have taken ST: back to what is in force. */
+    struct settings *old = server_settings(srv);
+    struct err ignored;
+    (void)apply_parts(srv, old, &ignored);
+    settings_unref(old);
+    return -1;
 }
 
 /* Put ST, which was read without fault, in force. */

@@ -1,11 +1,13 @@
 """SIGHUP: configuration, certificates and file directories anew, and no session is dropped."""
 
 import shutil
+import socket
 import ssl
 
 import pytest
 
 from conftest import CONTENT
+from harness import servers
 from harness.postern import free_port
 
 
@@ -52,6 +54,24 @@ def test_fault_changes_nothing(mx, change):
     mx.write_config()
     mx.reload()
     assert mx.client().deliver(CONTENT, "ben@example.test").status == "250 2.6.0"
+
+
+def test_part_that_fails_takes_the_others_back(mx):
+    """Whatever of the new settings could be used is not, if some could not: here an address that is taken."""
+    before, http = mx.settings, mx.http
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        mx.write_config({"http": {"listen": "127.0.0.1:%d" % taken.getsockname()[1]},
+                         "directory": {"file": servers.write(mx.directory, "others", "zoe@example.test\n")}})
+        assert "in use" in mx.reload(state="rejected")["error"]
+    assert mx.rcpt("anna@example.test").status == "250 2.1.5"
+    assert mx.rcpt("zoe@example.test").status == "550 5.1.1"
+    # The other way round: the new address is there, the file is none.
+    mx.settings = before
+    mx.write_config({"http": {"listen": "127.0.0.1:%d" % free_port()},
+                     "directory": {"file": servers.write(mx.directory, "broken", "a b\n")}})
+    mx.reload(state="rejected")
+    assert mx.http == http and mx.get("/healthz")[0] == 200
+    assert mx.rcpt("anna@example.test").status == "250 2.1.5"
 
 
 def test_what_cannot_change_stays(mx):
