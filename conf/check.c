@@ -161,7 +161,7 @@ settings_facility(const char *name)
     return -1;
 }
 
-/* Both count from the most severe; log.level is cast to the other. */
+/* Both count from the most severe, so that one may be cast to the other. */
 _Static_assert((int)SETTINGS_LEVEL_ERROR == (int)LOG_LEVEL_ERROR &&
                    (int)SETTINGS_LEVEL_DEBUG == (int)LOG_LEVEL_DEBUG,
                "levels");

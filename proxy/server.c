@@ -102,24 +102,12 @@ swap(struct server *srv, struct settings *st, struct tls_contexts *tls)
 
 /* --- the log --- */
 
-static enum log_level
-level_of(enum settings_level level)
-{
-    static const enum log_level levels[] = {[SETTINGS_LEVEL_ERROR] = LOG_LEVEL_ERROR,
-                                            [SETTINGS_LEVEL_WARNING] = LOG_LEVEL_WARNING,
-                                            [SETTINGS_LEVEL_NOTICE] = LOG_LEVEL_NOTICE,
-                                            [SETTINGS_LEVEL_INFO] = LOG_LEVEL_INFO,
-                                            [SETTINGS_LEVEL_DEBUG] = LOG_LEVEL_DEBUG};
-
-    return levels[level];
-}
-
 static struct log_options
 log_options(const struct settings *st)
 {
     return (struct log_options){.target = st->log.target,
                                 .facility = settings_facility(st->log.facility),
-                                .level = level_of(st->log.level),
+                                .level = (enum log_level)st->log.level,
                                 .tag = st->log.tag,
                                 .hostname = st->server.hostname};
 }
