@@ -292,6 +292,12 @@ on_ended(void *owner, enum stream_end end)
                                           [STREAM_END_TLS] = "tls-failed"};
     struct session *s = owner;
 
+    /* Its side is ended, but a whole message is here, whose reply it may still read.  One that is
+     * gone altogether cannot be told from it; it will try again, and be answered from memory. */
+    if (end == STREAM_END_EOF && s->tx != NULL && s->tx->end_ms != 0) {
+        s->has_ended = true;
+        return;
+    }
     /* It said QUIT without waiting for our 250, but has read to the end: a peer that closes over
      * what it did not read resets. */
     if (end == STREAM_END_EOF && s->has_quit && stream_is_acknowledged(s->stream))
@@ -504,6 +510,12 @@ session_continue(struct session *s)
 {
     if (s->wait == SESSION_WAIT_CLOSE)
         return;
+    if (s->has_ended) {
+        session_close(s, "client-closed");
+        if (stream_pending(s->stream) == 0)
+            bury(s);
+        return;
+    }
     session_set_wait(s, SESSION_WAIT_NONE, 0);
     if (s->w->is_draining && s->tx == NULL) {
         session_drain(s, false);

@@ -153,9 +153,43 @@ def test_half_closed_client_may_not_have_heard(mx):
     assert len(mx.exchange.delivered) == 1
 
 
-def test_half_closed_client_with_all_said_is_answered(mx):
-    client = deliver_ahead(mx, b"QUIT\r\n", half_close=True)
-    assert [client.reply().status for _ in range(2)] == ["250 2.6.0", "221 2.0.0"]
+@pytest.mark.parametrize("behind, replies", [(b"", ["250 2.6.0"]), (b"QUIT\r\n", ["250 2.6.0", "221 2.0.0"])])
+def test_half_closed_client_is_answered(mx, behind, replies):
+    client = deliver_ahead(mx, behind, half_close=True)
+    assert [client.reply().status for _ in replies] == replies
+    client.ended()
+    mx.wait_log("close", reason="quit" if behind else "client-closed")
+
+
+@pytest.mark.parametrize("verb", ["MAIL", "EOD"])
+def test_half_closed_client_is_not_gone(mx, verb):
+    """Nor is it when its message has not been handed over yet."""
+    gate = does.Gate()
+    mx.exchange.on(verb, gate)
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.command("DATA")
+    client.send(CONTENT + b".\r\n")
+    gate.reached.wait()
+    client.socket.shutdown(socket.SHUT_WR)
+    # What was sent later was read: so was the end.
+    other = mx.client()
+    other.quit()
+    gate.open()
+    assert client.reply().status == "250 2.6.0"
+    client.ended()
+    assert len(mx.exchange.delivered) == 1
+
+
+def test_half_closed_client_hears_of_a_deadline(exchange, postern):
+    mx = postern(downstream := exchange(), settings={"server": {"reply_deadline": "300ms"}})
+    downstream.on("MAIL", does.hang)
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.command("DATA")
+    client.send(CONTENT + b".\r\n")
+    client.socket.shutdown(socket.SHUT_WR)
+    assert client.reply().status == "451 4.4.2"
     client.ended()
 
 
