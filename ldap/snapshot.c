@@ -133,6 +133,7 @@ load_part(struct snapshot *s, const MDB_val *name, const MDB_val *record)
     p->snapshot = s;
     p->name = span_dup(span_of(name->mv_data, name->mv_size - 1));
     memcpy(&p->record, record->mv_data, sizeof p->record);
+    p->number = p->record.number;
     rc = p->name ? 0 : ENOMEM;
     if (rc == 0 && p->record.version != SNAPSHOT_VERSION)
         rc = MDB_VERSION_MISMATCH;
@@ -359,7 +360,7 @@ snapshot_grow(struct snapshot *s)
 MDB_val
 snapshot_number(const struct snapshot_part *p)
 {
-    return (MDB_val){sizeof p->record.number, (void *)(uintptr_t)&p->record.number};
+    return (MDB_val){sizeof p->number, (void *)(uintptr_t)&p->number};
 }
 
 int
@@ -385,7 +386,7 @@ snapshot_drop(MDB_txn *txn, const struct snapshot_part *p, enum snapshot_table t
 int
 snapshot_drop_rules(MDB_txn *txn, const struct snapshot_part *p)
 {
-    struct rules_key first = {.number = p->record.number};
+    struct rules_key first = {.number = p->number};
     MDB_val key = {sizeof first, &first}, value;
     MDB_cursor *c;
     int rc = mdb_cursor_open(txn, p->snapshot->tables[SNAPSHOT_RULES], &c);
@@ -428,8 +429,9 @@ new_part(struct snapshot *s, const char *name)
     }
     p->record.version = SNAPSHOT_VERSION;
     for (const struct snapshot_part *other = s->parts; other; other = other->next)
-        if (other->record.number >= p->record.number)
-            p->record.number = other->record.number + 1;
+        if (other->number >= p->number)
+            p->number = other->number + 1;
+    p->record.number = p->number;
     p->next = s->parts;
     s->parts = p;
     return p;
@@ -440,7 +442,7 @@ static int
 reset_part(struct snapshot_part *p, struct hash128 fingerprint)
 {
     struct snapshot_record fresh = {
-        .version = SNAPSHOT_VERSION, .number = p->record.number, .fingerprint = fingerprint};
+        .version = SNAPSHOT_VERSION, .number = p->number, .fingerprint = fingerprint};
     MDB_txn *txn;
     int rc;
 

@@ -59,6 +59,7 @@ struct snapshot_part {
     struct snapshot_part *next;
     struct snapshot *snapshot;
     char *name;
+    uint32_t number;               /* its record's, which never changes: readers have no lock */
     unsigned epoch;                /* with the writer's lock */
     struct snapshot_record record; /* the same */
     _Atomic int64_t look_ms;

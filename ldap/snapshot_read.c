@@ -193,7 +193,7 @@ is_restricted(struct snapshot_reader *r, const struct snapshot_part *p,
               const struct address_row *row, struct span sender)
 {
     uint64_t hash = snapshot_hash(r->snapshot, sender).lo;
-    struct rules_key id = {.number = p->record.number};
+    struct rules_key id = {.number = p->number};
     MDB_val key = {sizeof id, &id}, value;
     struct rules_head head;
     const uint8_t *allow, *deny;

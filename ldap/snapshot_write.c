@@ -345,7 +345,7 @@ put_rules(struct writing *w, const struct snapshot_rules *r)
                               .has_allow = r->has_allow,
                               .is_allow_open = r->is_allow_open,
                               .is_deny_open = r->is_deny_open};
-    struct rules_key id = {.number = w->part->record.number};
+    struct rules_key id = {.number = w->part->number};
     MDB_val key = {sizeof id, &id},
             value = {sizeof head + (r->n_allow + r->n_deny) * sizeof(uint64_t), NULL};
     uint8_t *at;

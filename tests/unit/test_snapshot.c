@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -360,6 +362,41 @@ test_rules(void **state)
     assert_false(v.is_restricted);
 }
 
+struct writer {
+    struct fixture *f;
+    bool has_failed;
+    atomic_bool is_done;
+};
+
+static void *
+write_on(void *arg)
+{
+    struct writer *w = arg;
+
+    for (int i = 0; i < 100 && !w->has_failed; i++)
+        w->has_failed = take(w->f, true, i % 2 ? "1:anna@x 2:ben@x" : "1:anna@x 3:carl@x", "", 100,
+                             1000) != SNAPSHOT_TAKEN;
+    atomic_store(&w->is_done, true);
+    return NULL;
+}
+
+/* Readers have no part in the writer's lock. */
+static void
+test_readers_beside_a_writer(void **state)
+{
+    struct fixture *f = *state;
+    struct writer w = {.f = f};
+    struct dir_verdict v;
+    pthread_t thread;
+
+    TAKE(f, true, "1:anna@x", "");
+    assert_int_equal(pthread_create(&thread, NULL, write_on, &w), 0);
+    while (!atomic_load(&w.is_done))
+        assert_int_equal(snapshot_find(f->r, f->p, span_str("anna@x"), &v), SNAPSHOT_HAS);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_false(w.has_failed);
+}
+
 static void
 test_imcea(void **state)
 {
@@ -605,6 +642,7 @@ main(void)
         cmocka_unit_test_setup_teardown(test_too_much_loss_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tombstones, setup, teardown),
         cmocka_unit_test_setup_teardown(test_rules, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_readers_beside_a_writer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_imcea, setup, teardown),
         cmocka_unit_test_setup_teardown(test_duplicates_and_objects, setup, teardown),
         cmocka_unit_test_setup_teardown(test_parts_are_apart, setup, teardown),
