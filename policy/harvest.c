@@ -1,9 +1,13 @@
+#include <string.h>
+
 #include "conf/settings.h"
 #include "policy/acl.h"
 #include "policy/event.h"
 #include "policy/policy_private.h"
 
 /* Counting, and what follows from it. */
+
+#define TAGGED_MAX 320u /* no address is longer */
 
 static uint32_t
 hash_of(const struct policy *p, struct span address)
@@ -174,7 +178,9 @@ judge(const struct question *q, const struct policy_client *c)
     bool is_wide = q->st->harvest.threshold_wide > 0 && c->wide.base.family != 0;
     struct question of_wide = *q;
 
-    if (!is_wide)
+    /* Who is shut out already asks in sessions that were under way then: however many they are, one
+     * host alone shuts out no neighbour. */
+    if (!is_wide || (own.is_held && !own.is_new))
         return own;
     /* A trap speaks against the client alone. */
     of_wide.is_trap = false;
@@ -296,6 +302,34 @@ policy_transaction_refused(const struct settings *st, const struct policy_sessio
     return (double)t->n / (double)(t->n + known) >= st->harvest.ratio;
 }
 
+static bool
+has_tags(const struct settings *st)
+{
+    for (size_t i = 0; i < st->n_directories; i++)
+        if (st->directories[i].plus_addressing)
+            return true;
+    return false;
+}
+
+/* Where user+tag@ falls back to user@, whoever knows one address knows any number of them: they are
+ * one recipient. */
+static uint32_t
+hash_of_served(const struct policy *p, const struct settings *st, struct span address)
+{
+    char text[TAGGED_MAX];
+    const char *plus = has_tags(st) ? memchr(address.p, '+', address.n) : NULL;
+    size_t n, at = address.n;
+
+    while (at > 0 && address.p[at - 1] != '@')
+        at--;
+    if (plus == NULL || at == 0 || plus >= address.p + at - 1 || address.n > sizeof text)
+        return hash_of(p, address);
+    n = (size_t)(plus - address.p);
+    memcpy(text, address.p, n);
+    memcpy(text + n, address.p + at - 1, address.n - at + 1);
+    return hash_of(p, span_of(text, n + address.n - at + 1));
+}
+
 void
 policy_served(struct policy *p, const struct settings *st, const struct policy_client *client,
               const struct span *addresses, size_t n, int64_t now_ms)
@@ -310,7 +344,7 @@ policy_served(struct policy *p, const struct settings *st, const struct policy_c
             continue;
         for (size_t i = 0; i < n; i++) {
             struct ledger_entry *e = ledger_open(p->ledger, networks[w], true, now);
-            ledger_note(p->ledger, e, &e->served, hash_of(p, addresses[i]), now);
+            ledger_note(p->ledger, e, &e->served, hash_of_served(p, st, addresses[i]), now);
             ledger_close(p->ledger, e);
         }
     }

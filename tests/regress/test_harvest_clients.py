@@ -20,10 +20,11 @@ HOST = "198.51.100.7"
 @pytest.fixture
 def guard(exchange, postern):
     """Call it with changes to [harvest]; what it does not change has its default, but for the tarpit."""
-    def start(server=None, workers=1, **keys):
+    def start(server=None, workers=1, directory=None, **keys):
         downstream = exchange()
         one = postern(downstream, recipients=[f"{name}@example.test" for name in NAMES], settings={
-            "server": {"proxy_protocol": PROXY, "workers": workers, **(server or {})}, "harvest": {"tarpit": "0s", **keys}})
+            "server": {"proxy_protocol": PROXY, "workers": workers, **(server or {})},
+            "directory": directory or {}, "harvest": {"tarpit": "0s", **keys}})
         one.exchange = downstream
         return one
     return start
@@ -190,6 +191,24 @@ def test_threshold_wide_spares_the_trusted(guard):
         conn.close()
     assert is_blocked(mx, "198.51.100.99")
     deliver(mx, HOST, "anna")
+
+
+def test_one_host_alone_shuts_out_no_neighbour(guard):
+    """However many of its sessions were under way when its block began."""
+    mx = guard(threshold=3, threshold_wide=6)
+    conns = [session(mx) for _ in range(12)]
+    replies = [harvest(conn, 1, n)[0] for n, conn in enumerate(conns)]
+    assert replies == [UNKNOWN] * 2 + [CLOSED] * 10
+    assert is_blocked(mx) and not is_blocked(mx, "198.51.100.8")
+    assert [event["client"] for event in mx.events("block")] == [HOST]
+
+
+def test_tags_are_no_merit(guard):
+    """user+tag@ is user@, where that falls back to it: who knows one address has not served many."""
+    mx = guard(directory={"plus_addressing": "yes"})
+    deliver(mx, HOST, *(f"anna+{n}" for n in range(30)))
+    assert become_harvester(mx) == CLOSED
+    assert is_blocked(mx)
 
 
 def test_threshold_wide_off(guard):
