@@ -76,15 +76,6 @@ server_settings(struct server *srv)
     return st;
 }
 
-struct tls_contexts *
-server_tls(struct server *srv)
-{
-    pthread_mutex_lock(&srv->shared->lock);
-    struct tls_contexts *tls = tls_contexts_ref(srv->shared->tls);
-    pthread_mutex_unlock(&srv->shared->lock);
-    return tls;
-}
-
 static void
 swap(struct server *srv, struct settings *st, struct tls_contexts *tls)
 {

@@ -18,7 +18,6 @@ struct metrics;
 struct hosts;
 struct spool;
 struct resolver;
-struct tls_contexts;
 struct worker;
 struct clients;
 struct event_base;
@@ -45,14 +44,12 @@ struct server {
     int last_descriptor;          /* of sessions; those above are kept for what serves them */
     _Atomic bool is_draining;
 
-    /* Behind server_settings and server_tls. */
+    /* The rest of it, for server.c alone. */
     struct server_shared *shared;
 };
 
 /* The settings in force, with a reference taken: settings_unref when done. Any thread. */
 struct settings *server_settings(struct server *srv);
-/* The inbound TLS contexts in force, with a reference taken; NULL when TLS is off. */
-struct tls_contexts *server_tls(struct server *srv);
 
 /* Read the configuration anew and put it in force, as SIGHUP does.  Logs the outcome.  -1 with E
  * set, and everything stays as it was, on any fault.  Housekeeper's loop only. */

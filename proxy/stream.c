@@ -620,12 +620,6 @@ stream_resume(struct stream *s)
         arm_read(s, true);
 }
 
-bool
-stream_is_paused(const struct stream *s)
-{
-    return s->is_paused;
-}
-
 void
 stream_pump(struct stream *s)
 {
@@ -692,12 +686,6 @@ SSL *
 stream_ssl(const struct stream *s)
 {
     return s->tls == TLS_OPEN ? s->ssl : NULL;
-}
-
-int
-stream_fd(const struct stream *s)
-{
-    return s->fd;
 }
 
 void

@@ -69,7 +69,6 @@ size_t stream_send(struct stream *s, const struct iovec *iov, int n);
 /* Stop and start handing over input. Resuming does not call back: use stream_pump. */
 void stream_pause(struct stream *s);
 void stream_resume(struct stream *s);
-bool stream_is_paused(const struct stream *s);
 /* Offer what is kept (and, in TLS, what OpenSSL holds) to the owner now, if not paused. */
 void stream_pump(struct stream *s);
 /* Is there input in the socket (in TLS: ciphertext at least) that was not handed over yet? */
@@ -86,7 +85,6 @@ bool stream_is_acknowledged(const struct stream *s);
  * waits is sent in the clear first.  Then secured or ended. */
 void stream_start_tls(struct stream *s, SSL *ssl, bool is_server);
 SSL *stream_ssl(const struct stream *s); /* NULL in the clear */
-int stream_fd(const struct stream *s);
 /* End our side after what was written: TLS close_notify, then shutdown(SHUT_WR). */
 void stream_shutdown(struct stream *s);
 /* Read and drop input from now on (bounded by the owner's timer), so that a last reply is not lost

@@ -289,17 +289,13 @@ do_log_level(const struct request *r)
     for (size_t i = 0; i < sizeof choice_words_LEVEL / sizeof choice_words_LEVEL[0]; i++) {
         if (strcmp(arg(r, 0), choice_words_LEVEL[i]) != 0)
             continue;
-        log_set_level((enum log_level)i);
+        log_set_level((enum log_level)i); /* conf/check.c asserts that they are the same */
         control_answer(r->call, json_pack("{s:s}", "level", choice_words_LEVEL[i]));
         return;
     }
     control_refuse(r->call, "no log level: %s; there are error, warning, notice, info, debug",
                    arg(r, 0));
 }
-
-_Static_assert((int)SETTINGS_LEVEL_ERROR == LOG_LEVEL_ERROR &&
-                   (int)SETTINGS_LEVEL_DEBUG == LOG_LEVEL_DEBUG,
-               "the levels of the settings are the log's");
 
 static void (*const commands[CONTROL_COUNT])(const struct request *r) = {
 #define CONTROL(id, name, arguments, least, most, choices, help) [CONTROL_##id] = do_##id,

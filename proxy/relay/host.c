@@ -203,33 +203,16 @@ hosts_route(struct hosts *h, const char *downstream)
     return r;
 }
 
-static bool
-any_host(struct hosts *h, bool counts_all)
+bool
+hosts_any_up(struct hosts *h)
 {
     bool found = false;
 
     pthread_mutex_lock(&h->lock);
-    for (const struct route *r = h->routes; r != NULL && !found; r = r->next) {
-        for (size_t i = 0; r->is_current && i < r->n_hosts; i++) {
-            enum host_state state = host_state(r->hosts[i]);
-            if (state == HOST_UP || (counts_all && state != HOST_DOWN))
-                found = true;
-        }
-    }
+    for (const struct route *r = h->routes; r != NULL && !found; r = r->next)
+        found = r->is_current && route_is_up(r);
     pthread_mutex_unlock(&h->lock);
     return found;
-}
-
-bool
-hosts_any_up(struct hosts *h)
-{
-    return any_host(h, true);
-}
-
-bool
-hosts_up(struct hosts *h)
-{
-    return any_host(h, false);
 }
 
 static void

@@ -41,7 +41,6 @@ int hosts_update(struct hosts *h, const struct settings *st);
 struct route *hosts_route(struct hosts *h, const char *downstream);
 /* Does some host of some route answer (or was none of it tried yet)? */
 bool hosts_any_up(struct hosts *h);
-bool hosts_up(struct hosts *h); /* for /readyz: some host was tried and answers */
 /* What every downstream offers, for our own EHLO reply: the intersection over all routes of what is
  * known of each. */
 void hosts_capabilities(struct hosts *h, struct smtp_capabilities *caps);
