@@ -16,6 +16,8 @@
 #include <event2/event_struct.h>
 #include <openssl/err.h>
 
+#include "proxy/tls_output.h"
+
 /* One turn of the loop takes at most this much from one stream, so that a fast peer shares. */
 #define TURN_BUDGET (4u * STREAM_SCRATCH)
 /* A TLS record's payload; output in TLS is cut to this. */
@@ -248,6 +250,10 @@ finish_shutdown(struct stream *s)
 static bool
 flush_output(struct stream *s)
 {
+    if (s->tls == TLS_OPEN && !tls_output_flush(SSL_get_wbio(s->ssl))) {
+        arm_write(s, true);
+        return false;
+    }
     while (buffer_length(&s->out) > 0) {
         ssize_t n = transport_write(s, s->out.p + s->out.start, buffer_length(&s->out));
         if (n < 0) {
@@ -285,7 +291,8 @@ stream_flush(struct stream *s)
 size_t
 stream_pending(const struct stream *s)
 {
-    return buffer_length(&s->out);
+    return buffer_length(&s->out) +
+           (s->tls == TLS_OPEN ? tls_output_pending(SSL_get_wbio(s->ssl)) : 0);
 }
 
 /* As far as the kernel takes them; in TLS, a record at a time. */
@@ -328,13 +335,10 @@ stream_send(struct stream *s, const struct iovec *iov, int n)
         if (done > 0)
             total = (size_t)done;
     } else if (s->tls != TLS_HANDSHAKE && !s->is_write_armed && flush_output(s)) {
-        /* Each record is a write; the peer shall not wake up for each of them. */
-        bool is_bulk = wanted > TLS_RECORD;
-        if (is_bulk)
-            set_cork(s, 1);
+        if (s->tls == TLS_OPEN && wanted > TLS_RECORD)
+            tls_output_gather(SSL_get_wbio(s->ssl));
         total = send_records(s, iov, n);
-        if (is_bulk)
-            set_cork(s, 0);
+        s->send_was_short = !flush_output(s); /* what is kept was taken, but `drained` is owed */
     }
     /* Also when the connection is gone, which reading tells: the rest was not sent, so the end of
      * it must not be waited for. */
@@ -563,10 +567,13 @@ begin_handshake(struct stream *s)
 {
     s->tls = TLS_HANDSHAKE;
     buffer_clear(&s->in);
-    if (SSL_set_fd(s->ssl, s->fd) != 1) {
+    BIO *output = tls_output_new(s->fd);
+    if (output == NULL || SSL_set_fd(s->ssl, s->fd) != 1) {
+        BIO_free(output);
         tell_end(s, STREAM_END_TLS);
         return;
     }
+    SSL_set0_wbio(s->ssl, output);
     BIO_set_callback_ex(SSL_get_rbio(s->ssl), on_tls_socket);
     BIO_set_callback_arg(SSL_get_rbio(s->ssl), (char *)s);
     if (s->tls_is_server)
@@ -669,7 +676,7 @@ stream_is_acknowledged(const struct stream *s)
 {
     int n = 0;
 
-    return buffer_length(&s->out) == 0 && ioctl(s->fd, SIOCOUTQ, &n) == 0 && n == 0;
+    return stream_pending(s) == 0 && ioctl(s->fd, SIOCOUTQ, &n) == 0 && n == 0;
 }
 
 void

@@ -4,15 +4,16 @@ import pytest
 
 from conftest import CONTENT
 from harness import exchange as faults
+from harness.exchange import CAPABILITIES
 
 
 @pytest.fixture
 def pair(exchange, postern, certificates):
     """A Postern with MODE and further keys towards an Exchange with CERTIFICATE (None: no STARTTLS)."""
-    def start(mode, certificate="exchange", up=True, server=None, fault=None, **keys):
+    def start(mode, certificate="exchange", up=True, server=None, fault=None, without=(), **keys):
         context = certificate and certificates.server_context(
             getattr(certificates, certificate), **(server or {}))
-        downstream = exchange(tls=context)
+        downstream = exchange(capabilities=[c for c in CAPABILITIES if c not in without], tls=context)
         if fault:
             downstream.on("STARTTLS", fault)
         one = postern(downstream, settings={"downstream exchange": {"tls": mode, **keys}}, wait_downstream=up)
@@ -178,3 +179,36 @@ def test_a_session_is_resumed(pair, certificates, certificate, keys):
     used = [message.connection for message in mx.exchange.delivered]
     assert all(one.tls for one in used)
     assert [one.is_resumed for one in used] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("without", [(), ("CHUNKING", "BINARYMIME")], ids=["BDAT", "DATA"])
+def test_a_host_that_lets_it_wait_gets_every_octet(pair, without):
+    """More than the kernel takes: records stay behind, and follow in their order."""
+    mx = pair("required", without=without)
+    gate = faults.Gate()
+    mx.exchange.on("CONTENT", gate)
+    content = CONTENT + b"".join(b"%d %s\r\n" % (n, b"x" * (n % 50000)) for n in range(600))
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.ok("DATA")
+    client.send(content + b".\r\n")
+    gate.reached.wait()
+    assert mx.client().command("NOOP").code == 250
+    gate.open()
+    assert client.reply().status == "250 2.6.0"
+    assert mx.exchange.delivered[0].without_trace() == content
+    assert mx.exchange.delivered[0].connection.tls
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_another_host_if_it_ends_before_the_end_was_sent(exchange, postern, certificates, reset):
+    context = certificates.server_context(certificates.exchange)
+    bad, good = exchange(tls=context), exchange(tls=context)
+    mx = postern(bad, good, settings={"downstream exchange": {"tls": "required"}}, wait_downstream=False)
+    for host in (bad, good):
+        mx.wait_log("downstream", state="up", host=host.host)
+    bad.on("CONTENT", faults.drop_in_content(300000, reset=reset))
+    content = CONTENT + b"0123456789\r\n" * 1000000
+    for n in range(2):
+        assert mx.client().deliver(content + b"%d\r\n" % n, "anna@example.test").status == "250 2.6.0"
+    assert [m.without_trace() for m in good.delivered] == [content + b"0\r\n", content + b"1\r\n"]
