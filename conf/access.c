@@ -62,7 +62,7 @@ static void
 need_directory(const struct settings *st, struct faults *f, unsigned line, const char *path)
 {
     if (path != NULL && faccessat(AT_FDCWD, path, W_OK | X_OK, AT_EACCESS) != 0 && errno == EACCES)
-        faults_add(f, line, false, "%s: user %s cannot write into it", path, st->server.user);
+        faults_add(f, line, false, "%s: user %s cannot write to it", path, st->server.user);
 }
 
 /* What somebody else has put into state_dir, a backup by root say: a warning, for it may be nothing

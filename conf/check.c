@@ -46,7 +46,7 @@ address_fault(const char *s, bool allow_domain)
         return allow_domain ? "is not an address or @domain" : "is not an address";
     while (*++at != '\0')
         if ((unsigned char)*at >= 0x80)
-            return "has a domain that is not ASCII, which is written xn--...";
+            return "has a domain that is not ASCII; write it as xn--...";
     return NULL;
 }
 
@@ -69,7 +69,7 @@ check_server(struct faults *f, const struct settings *st)
     if (!value_is_domain(span_str(s->hostname)))
         FAULT(f, s, hostname, "%s is not a host name", s->hostname);
     else if (strchr(s->hostname, '.') == NULL)
-        WARN(f, s, hostname, "%s has no dot; other servers may not take it", s->hostname);
+        WARN(f, s, hostname, "%s has no dot; other servers may not accept it", s->hostname);
     if (s->user != NULL && !settings_find_user(s->user, &uid, &gid))
         FAULT(f, s, user, "there is no user %s", s->user);
     else if (s->user != NULL && geteuid() != 0 && geteuid() != uid)
@@ -173,7 +173,7 @@ check_log(struct faults *f, const struct settings_log *s)
         FAULT(f, s, target, "%s is not syslog, stderr, unix:/PATH, udp:HOST:PORT or tcp:HOST:PORT",
               s->target);
     if (settings_facility(s->facility) < 0)
-        FAULT(f, s, facility, "syslog has none that is called %s", s->facility);
+        FAULT(f, s, facility, "%s is not a syslog facility", s->facility);
     /* RFC 5424 6: APP-NAME */
     for (size_t i = 0; s->tag[i] != '\0'; i++) {
         if (s->tag[i] <= ' ' || s->tag[i] > '~' || i >= 48) {
@@ -243,7 +243,7 @@ check_domain(struct faults *f, const struct settings *st, struct settings_domain
     else if (d->directory.n > 0)
         WARN(f, d, directory, "no effect without recipients = directory");
     if (d->recipients == SETTINGS_RECIPIENTS_ANY)
-        WARN(f, d, recipients, "any: unknown recipients are accepted, and bounce behind us");
+        WARN(f, d, recipients, "any: unknown recipients are accepted here and bounce later");
 }
 
 /* --- [downstream] --- */
@@ -431,7 +431,7 @@ check_harvest(struct faults *f, const struct settings *st)
     if (s->threshold_wide > 0 && s->threshold_wide < s->threshold)
         WARN(f, s, threshold_wide, "less than threshold: a network is judged before a client");
     if (has_everybody(&s->allow))
-        WARN(f, s, allow, "everybody: enabled = no says it clearer");
+        WARN(f, s, allow, "everybody; enabled = no says so more clearly");
     CHECK_PASSWORD(f, s, redis_password_file);
     if (strncmp(s->redis, "unix:/", 6) != 0 && !is_host_port(s->redis, 6379))
         FAULT(f, s, redis, "%s is not HOST:PORT or unix:/PATH", s->redis);

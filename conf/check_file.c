@@ -80,9 +80,9 @@ parent_fault(const char *path)
     if (parent == NULL)
         wrong = "out of memory";
     else if (stat(parent, &s) != 0)
-        wrong = errno == ENOENT ? "cannot be made: its parent is not there" : strerror(errno);
+        wrong = errno == ENOENT ? "cannot be created: its parent does not exist" : strerror(errno);
     else if (!S_ISDIR(s.st_mode))
-        wrong = "cannot be made: its parent is not a directory";
+        wrong = "cannot be created: its parent is not a directory";
     free(parent);
     return wrong;
 }

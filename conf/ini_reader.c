@@ -192,7 +192,7 @@ ini_reader_run(FILE *in, const struct ini_events *events, void *arg, struct faul
     r->faults = f;
     bool is_ok = ini_parse_stream(next_piece, r, on_key, r) == 0 && !ferror(in);
     if (!is_ok)
-        faults_add(f, r->line, false, "cannot read on behind this line");
+        faults_add(f, r->line, false, "cannot read on after this line");
     free(r);
     return is_ok;
 }

@@ -58,7 +58,7 @@ static const char *
 check_name(enum settings_section id, struct span name)
 {
     if (id == SETTINGS_SECTION_domain && !is_domain_pattern(name))
-        return "its name is no domain (one that is not ASCII is written xn--...)";
+        return "its name is not a domain (write one that is not ASCII as xn--...)";
     if (id == SETTINGS_SECTION_remote_domain && !span_is_nocase(name, "default") &&
         !is_domain_pattern(name))
         return "its name is neither default nor a domain";
@@ -169,7 +169,7 @@ on_key(void *arg, unsigned line, const char *key, const char *value)
 
     if (l->place != PLACE_SECTION) {
         if (l->place == PLACE_TOP)
-            faults_add(l->faults, line, false, "%s stands before any section", key);
+            faults_add(l->faults, line, false, "%s is before any section", key);
         return;
     }
     const struct setting *s = setting_find(l->id, key);

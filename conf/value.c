@@ -248,10 +248,10 @@ value_host_port(struct span text, uint16_t default_port, char *host, size_t n, u
             name = span_of(text.p, (size_t)(colon - text.p));
         rest = span_of(text.p + name.n, text.n - name.n);
         if (!value_is_domain(name))
-            return "not HOST:PORT (an IPv6 address stands in brackets)";
+            return "not HOST:PORT (an IPv6 address is written in brackets)";
     }
     if (rest.n > 0 && !span_u64(span_of(rest.p + 1, rest.n - 1), 65535, &value))
-        return "the port is not a number up to 65535 (an IPv6 address stands in brackets)";
+        return "the port is not a number up to 65535 (an IPv6 address is written in brackets)";
     if (value == 0)
         return "no port";
     if (!span_copy(host, n, name))
@@ -418,7 +418,8 @@ parse_zone(struct span item, void *slot)
     if (!parse_answers(equals != NULL ? span_of(equals + 1, item.n - (size_t)(equals - item.p) - 1)
                                       : span_str(every_answer),
                        zone))
-        return "the answers to take are written 127.0.0.2, 127.0.0.[2..11] or 127.0.0.[2;4;6..8]";
+        return "the answers that count are written 127.0.0.2, 127.0.0.[2..11] or "
+               "127.0.0.[2;4;6..8]";
     zone->name = span_dup(name);
     return zone->name != NULL ? NULL : out_of_memory;
 }

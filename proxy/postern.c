@@ -19,7 +19,7 @@ static void
 usage(FILE *out)
 {
     fputs("usage: postern -c FILE       run in the foreground\n"
-          "       postern -t -c FILE    check the configuration, and say every fault\n"
+          "       postern -t -c FILE    check the configuration, and report every fault\n"
           "       postern --init --hostname NAME --domain DOMAIN --exchange HOST[:PORT]\n"
           "               --ad URI [--base DN]    print a configuration to begin with\n"
           "       postern --version | --help\n",

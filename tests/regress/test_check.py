@@ -138,15 +138,15 @@ def test_faults_of_every_kind_in_one_run(base, directory, certificates):
     gone = "No such file or directory"
     for fault in (
             "max_hops = x: not a whole number, 0 or more",
-            f"state_dir: {directory}/a/b: cannot be made: its parent is not there",
-            f"socket: {directory}/c/d/socket: cannot be made: its parent is not there", f"dir: {missing}: {gone}",
+            f"state_dir: {directory}/a/b: cannot be created: its parent does not exist",
+            f"socket: {directory}/c/d/socket: cannot be created: its parent does not exist", f"dir: {missing}: {gone}",
             f"certificate: {nonsense}: not in PEM form", f"certificate: {missing}.crt: {gone}",
             f"key: {nonsense}: no private key in PEM form",
             f"key: {certificates.other.key}: is not the key of {certificates.mx.certificate}",
             "ciphers: NONE-SUCH: no cipher match", f"ca_file: {nonsense}: no certificate in PEM form",
             f"ca_file: {missing}: {gone}",
             f"client_key: {certificates.mx.key}: is not the key of {certificates.client.certificate}",
-            "hosts = 127.0.0.2:x: the port is not a number up to 65535 (an IPv6 address stands in brackets)",
+            "hosts = 127.0.0.2:x: the port is not a number up to 65535 (an IPv6 address is written in brackets)",
             "hosts = 127.0.0.4:0: no port",
             f"bind_password_file: {directory}/password: there is no password on its first line",
             f"bind_password_file: {missing}: {gone}",
@@ -194,7 +194,7 @@ def test_where_the_user_must_write(base, directory):
     done, path = check(ini(base), directory)
     assert done.returncode == EX_CONFIG
     for name in ("spool", "state"):
-        assert f"{directory}/{name}: user nobody cannot write into it" in done.stderr
+        assert f"{directory}/{name}: user nobody cannot write to it" in done.stderr
 
 
 def test_duplicate_key(base, directory):

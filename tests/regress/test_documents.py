@@ -34,7 +34,7 @@ def test_settings(name, directory):
         done, path = check(block, directory)
         faults = [line for line in done.stderr.splitlines() if ": warning: " not in line]
         for fault in faults:
-            assert re.search(r": (no \[domain|.*(No such file|cannot be made|there is no user))", fault), fault
+            assert re.search(r": (no \[domain|.*(No such file|cannot be created|there is no user))", fault), fault
 
 
 def test_names_of_settings(directory):

@@ -236,11 +236,11 @@ test_faults(void **state)
          "f:15: duplicate key downstream, first in line 11\n"},
         {"[downstream  x]\nhosts = i\n", "f:11: duplicate key hosts, first in line 9\n"},
         {"[domain]\n",
-         "f:10: [domain]: its name is no domain (one that is not ASCII is written xn--...)\n"},
+         "f:10: [domain]: its name is not a domain (write one that is not ASCII as xn--...)\n"},
         {"[domain *]\n",
-         "f:10: [domain *]: its name is no domain (one that is not ASCII is written xn--...)\n"},
+         "f:10: [domain *]: its name is not a domain (write one that is not ASCII as xn--...)\n"},
         {"[domain a b]\n",
-         "f:10: [domain a b]: its name is no domain (one that is not ASCII is written xn--...)\n"},
+         "f:10: [domain a b]: its name is not a domain (write one that is not ASCII as xn--...)\n"},
         {"[downstream]\n", "f:10: [downstream]: it needs a name\n"},
         {"[remote_domain]\n", "f:10: [remote_domain]: its name is neither default nor a domain\n"},
         {"[remote_domain default]\nndr = no\n[remote_domain DEFAULT]\nndr = no\n",
@@ -321,7 +321,7 @@ test_faults(void **state)
          "f:11: hosts = c d: only weight=N (0 to 1000) may follow a host\n"},
         {"[http]\nlisten = 127.0.0.1:9125, here:1\n", "f:11: listen = here:1: not ADDRESS:PORT\n"},
         {"[control]\nsocket = /nonexistent/dir/socket\n",
-         "f:11: socket: /nonexistent/dir/socket: cannot be made: its parent is not there\n"},
+         "f:11: socket: /nonexistent/dir/socket: cannot be created: its parent does not exist\n"},
         {"[harvest]\ntraps = a@a.example, nobody, @c\n",
          "f:11: traps: nobody is not an address\nf:11: traps: @c is not an address\n"},
         {"[harvest]\ntraps = @b\n", "f:11: traps: @b is not an address\n"},
@@ -330,7 +330,7 @@ test_faults(void **state)
         {"[harvest]\nenabled = maybe\n", "f:11: enabled = maybe: neither yes nor no\n"},
         {"[blocked]\nsenders = @b, a@\n", "f:11: senders: a@ is not an address or @domain\n"},
         {"[blocked]\nsenders = @b\xc3\xbc\n",
-         "f:11: senders: @b\xc3\xbc has a domain that is not ASCII, which is written xn--...\n"},
+         "f:11: senders: @b\xc3\xbc has a domain that is not ASCII; write it as xn--...\n"},
         {"[blocked]\nrecipients = x\n", "f:11: recipients: x is not an address or @domain\n"},
         {"[spool]\ndir = /nonexistent/dir\n",
          "f:11: dir: /nonexistent/dir: No such file or directory\n"},
@@ -339,7 +339,7 @@ test_faults(void **state)
                                              "unix:/PATH, udp:HOST:PORT or tcp:HOST:PORT\n"},
         {"[log]\ntarget = udp:host\n", "f:11: target: udp:host is not syslog, stderr, unix:/PATH, "
                                        "udp:HOST:PORT or tcp:HOST:PORT\n"},
-        {"[log]\nfacility = male\n", "f:11: facility: syslog has none that is called male\n"},
+        {"[log]\nfacility = male\n", "f:11: facility: male is not a syslog facility\n"},
         {"[log]\ntag = a b\n", "f:11: tag: not 1 to 48 printable characters without blanks\n"},
         {"[log]\nlevel = loud\n",
          "f:11: level = loud: not one of error | warning | notice | info | debug\n"},
@@ -355,7 +355,7 @@ test_faults(void **state)
         {"[dns]\ntimeout = 5\n",
          "f:11: timeout = 5: not a duration such as 500ms, 30s, 10m, 1h or 7d\n"},
         {"[dnsbl]\nany_sender = a.example=1\n",
-         "f:11: any_sender = a.example=1: the answers to take are written 127.0.0.2, "
+         "f:11: any_sender = a.example=1: the answers that count are written 127.0.0.2, "
          "127.0.0.[2..11] or 127.0.0.[2;4;6..8]\n"},
         {"this is no line\n", "f:10: neither [section] nor key = value\n"},
         {"[log\n", "f:10: a section is written [NAME]\n"},
@@ -384,8 +384,7 @@ test_faults_of_the_whole(void **state)
     assert_null(l.st);
     unload(&l);
     l = load("x = 1\ny = 2\n" BASE);
-    assert_string_equal(l.faults,
-                        "f:1: x stands before any section\nf:2: y stands before any section\n");
+    assert_string_equal(l.faults, "f:1: x is before any section\nf:2: y is before any section\n");
     unload(&l);
 
     assert_null(settings_load("/nonexistent", f));
@@ -402,7 +401,7 @@ test_warnings(void **state)
         const char *text, *should;
     } cases[] = {
         {"[domain b.example]\ndownstream = x\nrecipients = any\n",
-         "f:12: warning: recipients: any: unknown recipients are accepted, and bounce behind us\n"},
+         "f:12: warning: recipients: any: unknown recipients are accepted here and bounce later\n"},
         {"[domain b.example]\ndownstream = x\nrecipients = downstream\ndirectory = d\n",
          "f:13: warning: directory: no effect without recipients = directory\n"},
         {"[downstream y]\nhosts = a\nca_file = /dev/null\nserver_name = b\n",
@@ -427,7 +426,7 @@ test_warnings(void **state)
                                             "network is judged before a client\n"},
         {"[harvest]\nthreshold_wide = 0\ntarpit_max = 0s\n", ""},
         {"[harvest]\nallow = 0.0.0.0/0\n",
-         "f:11: warning: allow: everybody: enabled = no says it clearer\n"},
+         "f:11: warning: allow: everybody; enabled = no says so more clearly\n"},
         {"[harvest]\ntraps = trap@A.example, trap@b.example, trap@x.c.example\n"
          "[domain *.c.example]\ndownstream = x\nrecipients = downstream\n",
          "f:11: warning: traps: trap@b.example is in no accepted domain, so it catches nobody\n"},
@@ -458,7 +457,7 @@ test_warnings_of_server_and_tls(void **state)
         bool is_good;
     } cases[] = {
         {"[server]\nhostname = mx\n[tls]\nmode = off\n",
-         "f:2: warning: hostname: mx has no dot; other servers may not take it\n", true},
+         "f:2: warning: hostname: mx has no dot; other servers may not accept it\n", true},
         {"[server]\nhostname = mx.example.com\n",
          "f:0: warning: certificate: none; STARTTLS is not offered\n", true},
         {"[server]\nhostname = mx.example.com\n[tls]\n",
@@ -475,8 +474,8 @@ test_warnings_of_server_and_tls(void **state)
          "f:4: postmaster: root is not an address\n",
          false},
         {"[server]\nhostname = mx.example.com\nstate_dir = /nonexistent/a\n[tls]\nmode=off\n",
-         "f:3: state_dir: /nonexistent/a: cannot be made: its parent is not "
-         "there\n",
+         "f:3: state_dir: /nonexistent/a: cannot be created: its parent does "
+         "not exist\n",
          false},
         {"[server]\nhostname = mx.example.com\nstate_dir = /dev/null\n[tls]\nmode=off\n",
          "f:3: state_dir: /dev/null: is not a directory\n", false},
