@@ -119,7 +119,7 @@ struct session {
     struct delivery_heard *heard; /* delivered, and the client may have heard so */
     bool is_ahead;                /* of `heard`: what it sent before that is still being read */
     bool has_quit;
-    bool has_ended; /* its side; it waits for the reply to its message, if for anything */
+    bool has_ended;  /* its side; it waits for the reply to its message, if for anything */
     bool is_shaking; /* counted among the handshakes */
     struct session_transaction *tx;
     /* the chunk of BDAT at hand; it may stand outside of any transaction */
