@@ -105,7 +105,7 @@ take_network(const struct request *r, struct network *n, char text[NETWORK_TEXT]
 {
     if (!network_parse(span_str(arg(r, 0)), n)) {
         control_refuse(r->call,
-                       "no network: %s; it is an address or ADDRESS/BITS without host bits",
+                       "not a network: %s; write an address, or ADDRESS/BITS without host bits",
                        arg(r, 0));
         return false;
     }
@@ -123,7 +123,7 @@ do_block(const struct request *r)
         return;
     const char *fault = *arg(r, 1) ? value_duration(arg(r, 1), &ms) : NULL;
     if (fault || (*arg(r, 1) && ms <= 0)) {
-        control_refuse(r->call, "DURATION: %s", fault ? fault : "it must be more than nothing");
+        control_refuse(r->call, "DURATION: %s", fault ? fault : "it must be longer than 0");
         return;
     }
     struct settings *st = server_settings(r->control->srv);
@@ -293,7 +293,8 @@ do_log_level(const struct request *r)
         control_answer(r->call, json_pack("{s:s}", "level", choice_words_LEVEL[i]));
         return;
     }
-    control_refuse(r->call, "no log level: %s; there are error, warning, notice, info, debug",
+    control_refuse(r->call,
+                   "not a log level: %s; the levels are error, warning, notice, info, debug",
                    arg(r, 0));
 }
 

@@ -122,6 +122,6 @@ control_directory_order(struct directories *directories, struct directory_client
     }
     control_refuse(
         call,
-        "no directory has mode = snapshot, which this is about; posternctl lookup asks a server");
+        "no directory has mode = snapshot, which this needs; posternctl lookup asks a server");
     errand_free(d);
 }

@@ -13,7 +13,7 @@ control_help(FILE *out)
     }
     fputs("\noptions:\n"
           "  -s, --socket SOCKET   the daemon's control socket (" CONTROL_DEFAULT_SOCKET ")\n"
-          "  -j, --json            print the daemon's answer as it is, one JSON object a line\n"
+          "  -j, --json            print the daemon's answer as it is, one JSON object per line\n"
           "      --completion      print completions for bash\n"
           "  -h, --help            this\n"
           "  -V, --version         the version\n"

@@ -392,7 +392,7 @@ lookups_start(struct lookups *l, struct control_call *call, const char *address,
         return;
     }
     if (!parse(sender, true, &path, k->sender, &at)) {
-        control_refuse(call, "SENDER is no address: %s", sender);
+        control_refuse(call, "SENDER is not an address: %s", sender);
         lookup_free(k);
         return;
     }

@@ -355,7 +355,7 @@ control_show_top(const json_t *a, const json_t *before, int64_t elapsed_ms, unsi
             integer(connections, "tarpitted"), integer(a, "block_count"));
     double per = elapsed_ms > 0 ? 1000.0 / (double)elapsed_ms : 0;
     static const char *const names[][2] = {
-        {"accept", " accepted, "}, {"reject", " refused, "}, {"defer", " deferred a second\n\n"}};
+        {"accept", " accepted, "}, {"reject", " refused, "}, {"defer", " deferred per second\n\n"}};
     fputs("recipients    ", out);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         fprintf(out, "%.1f%s",

@@ -448,7 +448,7 @@ status_page(const struct status *s, const struct history *h, struct evbuffer *ou
     downstreams(s, out);
     directories(s, out);
     codes(s, out);
-    raw(out, "</main><footer>This page is made anew each minute. Its numbers: "
+    raw(out, "</main><footer>This page reloads every minute. Its data: "
              "<a href=\"/api/status\">/api/status</a>, <a href=\"/metrics\">/metrics</a>"
              "</footer></body></html>\n");
 }

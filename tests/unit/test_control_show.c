@@ -137,7 +137,7 @@ shows_rates(void **state)
     FILE *out = open_memstream(&text, &n);
     control_show_top(now, before, 2000, 6, out);
     fclose(out);
-    assert_non_null(strstr(text, " 7.5 accepted, 0.5 refused, 0.0 deferred a second\n"));
+    assert_non_null(strstr(text, " 7.5 accepted, 0.5 refused, 0.0 deferred per second\n"));
     assert_non_null(strstr(text, "192.0.2.1        7   0.50  -"));
     assert_null(strstr(text, "192.0.2.2")); /* no row is left for it */
     free(text);
