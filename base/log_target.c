@@ -249,8 +249,8 @@ peer_has_left(int fd)
     return n == 0 || (errno != EAGAIN && errno != EINTR);
 }
 
-/* False: nothing was written. */
-static bool
+/* How much was written; less than N when it failed. */
+static size_t
 write_stderr(const char *p, size_t n)
 {
     size_t done = 0;
@@ -263,9 +263,9 @@ write_stderr(const char *p, size_t n)
         else if (errno == EAGAIN) /* whoever shares the descriptor made it so */
             (void)poll(&(struct pollfd){.fd = STDERR_FILENO, .events = POLLOUT}, 1, -1);
         else if (errno != EINTR)
-            return done > 0; /* what has begun is not written twice */
+            break;
     }
-    return true;
+    return done;
 }
 
 static size_t
@@ -287,7 +287,7 @@ log_target_stderr(const struct log_record *r)
 {
     char line[STDERR_LINE];
 
-    return write_stderr(line, format_stderr(r, line));
+    return write_stderr(line, format_stderr(r, line)) > 0;
 }
 
 bool
@@ -299,10 +299,12 @@ log_target_keeps(const struct log_target *t)
 bool
 log_target_flush(struct log_target *t)
 {
-    if (t->kept_n > 0 && !write_stderr(t->kept, t->kept_n))
-        return false;
-    t->kept_n = 0;
-    return true;
+    size_t done = write_stderr(t->kept, t->kept_n);
+
+    /* What has begun is not written twice, and goes on where it stopped. */
+    t->kept_n -= done;
+    memmove(t->kept, t->kept + done, t->kept_n);
+    return t->kept_n == 0;
 }
 
 static bool

@@ -22,7 +22,8 @@ bool log_target_write(struct log_target *t, const struct log_record *r);
 /* As the options have it, and why the last line was not written. */
 const char *log_target_name(const struct log_target *t);
 const char *log_target_error(const struct log_target *t);
-/* Write what is kept.  False if nothing was written: it may be tried again. */
+/* Write what is kept.  False if some of it was not written: that is still kept, and may be tried
+ * again. */
 bool log_target_flush(struct log_target *t);
 /* Is there anything to flush? */
 bool log_target_keeps(const struct log_target *t);

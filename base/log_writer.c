@@ -138,6 +138,8 @@ struct loss {
 static void
 watch_target(struct loss *loss, const struct log_target *target, bool ok)
 {
+    if (log_target_keeps(target))
+        return; /* it is stderr itself, perhaps in the middle of a line */
     if (ok && loss->is_told) {
         tell_stderr("up", log_target_name(target), NULL, log_dropped());
         loss->is_told = false;

@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <semaphore.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,7 +18,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <syslog.h>
@@ -253,6 +256,43 @@ test_full_pipe(void **state)
     assert_int_equal(r.lines + r.dropped, r.logged);
     assert_int_equal(r.dropped, log_dropped());
     assert_true(r.dropped >= 100);
+}
+
+/* A disk that is full in the middle of a line: once there is room again, the rest follows. */
+static void
+test_no_room(void **state)
+{
+    struct capture c = capture_stderr(memfd_create("log", 0));
+    struct rlimit before, little;
+    unsigned n = 0, i;
+    struct stat st;
+    char line[256];
+    FILE *f;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    little = before;
+    little.rlim_cur = 1000;
+    assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &little), 0);
+    open_log("stderr");
+    for (i = 0; i < 100; i++)
+        log_number(i);
+    do {
+        sched_yield();
+        assert_int_equal(fstat(c.fd, &st), 0);
+    } while (st.st_size < 1000);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    log_close();
+    f = file_to_read(c.fd);
+    release_stderr(&c);
+    while (fgets(line, sizeof line, f)) {
+        assert_matches(line, "^" DATE " event=n i=[0-9]+\n$");
+        assert_int_equal(sscanf(strchr(line, ' '), " event=n i=%u", &i), 1);
+        assert_int_equal(i, n++);
+    }
+    fclose(f);
+    assert_int_equal(n, 100);
 }
 
 /* Nobody will ever read: log_close comes back, and what is logged then hangs nobody. */
@@ -787,7 +827,7 @@ main(void)
         cmocka_unit_test(test_reopen_from_dead), cmocka_unit_test(test_close_while_away),
         cmocka_unit_test(test_odd_tag),          cmocka_unit_test(test_syslog),
         cmocka_unit_test(test_syslog_away),      cmocka_unit_test(test_nobody_reads),
-        cmocka_unit_test(test_full_pipe),
+        cmocka_unit_test(test_full_pipe),        cmocka_unit_test(test_no_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
