@@ -150,13 +150,19 @@ watch_target(struct loss *loss, const struct log_target *target, bool ok)
     }
 }
 
+/* The next line is for the target that log_reopen brought. */
+static bool
+is_change_due(void)
+{
+    return writer.next && log_queue_out(writer.queue) >= writer.next_at;
+}
+
 /* The target that log_reopen brought takes over once the lines from before it are written, or at
  * once if its predecessor FAILED. */
 static void
 change_target(struct log_target **target, bool has_record, bool failed)
 {
-    if (!writer.next || (!failed && (has_record || log_target_keeps(*target) ||
-                                     log_queue_out(writer.queue) < writer.next_at)))
+    if (!writer.next || (!failed && (has_record || log_target_keeps(*target) || !is_change_due())))
         return;
     log_target_free(target);
     *target = writer.next;
@@ -176,7 +182,7 @@ write_lines(void *argument)
     pthread_mutex_lock(&writer.lock);
     while (writer.mode == MODE_RUNNING) {
         change_target(&target, has_record, retry_ms > 0);
-        if (!has_record)
+        if (!has_record && !is_change_due())
             has_record = next_record(&r, text, &told_ms);
         if (has_record || log_target_keeps(target)) {
             bool ok;

@@ -595,6 +595,34 @@ test_reopen(void **state)
     close(b.fd);
 }
 
+/* What stderr still keeps is written there, and no line from behind the change. */
+static void
+test_reopen_from_stderr(void **state)
+{
+    struct capture c = capture_stderr(memfd_create("log", 0));
+    struct peer b;
+    char line[256];
+    unsigned n = 0;
+
+    (void)state;
+    peer_inet(&b, SOCK_DGRAM, 0);
+    open_log("stderr");
+    for (unsigned i = 0; i < 50; i++)
+        log_number(i);
+    assert_int_equal(reopen_log(b.target, LOG_LEVEL_INFO), 0);
+    for (unsigned i = 50; i < 100; i++)
+        log_number(i);
+    log_close();
+    FILE *f = file_to_read(c.fd);
+    release_stderr(&c);
+    while (fgets(line, sizeof line, f) != NULL)
+        n++;
+    fclose(f);
+    assert_int_equal(n, 50);
+    expect_numbers(b.fd, "other", 50, 100);
+    close(b.fd);
+}
+
 /* A target that never answers is left for the new one, and its lines go there too. */
 static void
 test_reopen_from_dead(void **state)
@@ -820,14 +848,23 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_without_writer),   cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_targets),          cmocka_unit_test(test_datagrams),
-        cmocka_unit_test(test_severities),       cmocka_unit_test(test_unix_stream),
-        cmocka_unit_test(test_tcp_again),        cmocka_unit_test(test_reopen),
-        cmocka_unit_test(test_reopen_from_dead), cmocka_unit_test(test_close_while_away),
-        cmocka_unit_test(test_odd_tag),          cmocka_unit_test(test_syslog),
-        cmocka_unit_test(test_syslog_away),      cmocka_unit_test(test_nobody_reads),
-        cmocka_unit_test(test_full_pipe),        cmocka_unit_test(test_no_room),
+        cmocka_unit_test(test_without_writer),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_targets),
+        cmocka_unit_test(test_datagrams),
+        cmocka_unit_test(test_severities),
+        cmocka_unit_test(test_unix_stream),
+        cmocka_unit_test(test_tcp_again),
+        cmocka_unit_test(test_reopen),
+        cmocka_unit_test(test_reopen_from_stderr),
+        cmocka_unit_test(test_reopen_from_dead),
+        cmocka_unit_test(test_close_while_away),
+        cmocka_unit_test(test_odd_tag),
+        cmocka_unit_test(test_syslog),
+        cmocka_unit_test(test_syslog_away),
+        cmocka_unit_test(test_nobody_reads),
+        cmocka_unit_test(test_full_pipe),
+        cmocka_unit_test(test_no_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
