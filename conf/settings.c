@@ -228,6 +228,38 @@ set_spool_dir(struct settings *st)
     return st->spool.dir != NULL;
 }
 
+static int
+compare_name(const void *key, const void *element)
+{
+    const struct span *a = key;
+    struct span b = span_str((*(const struct settings_domain *const *)element)->name);
+    size_t n = a->n < b.n ? a->n : b.n;
+    int order = n > 0 ? memcmp(a->p, b.p, n) : 0;
+
+    return order != 0 ? order : (a->n > b.n) - (a->n < b.n);
+}
+
+static int
+compare_domains(const void *a, const void *b)
+{
+    struct span name = span_str((*(const struct settings_domain *const *)a)->name);
+
+    return compare_name(&name, b);
+}
+
+/* Each RCPT looks for its domain, and a provider may have thousands. */
+static bool
+sort_domains(struct settings *st)
+{
+    st->by_name = calloc(st->n_domains + 1, sizeof(*st->by_name));
+    if (st->by_name == NULL)
+        return false;
+    for (size_t i = 0; i < st->n_domains; i++)
+        st->by_name[i] = &st->domains[i];
+    qsort(st->by_name, st->n_domains, sizeof(*st->by_name), compare_domains);
+    return true;
+}
+
 /* As the addresses that they are compared with. */
 static void
 lower(struct str_list *addresses)
@@ -254,7 +286,7 @@ fill_in(struct settings *st)
         return false;
     if (st->spool.dir == NULL)
         st->spool.dir_line = 0;
-    return set_spool_dir(st);
+    return set_spool_dir(st) && sort_domains(st);
 }
 
 /* --- life --- */
@@ -351,20 +383,28 @@ fit(const char *pattern, struct span domain)
     return 0;
 }
 
+static const struct settings_domain *
+find_domain(const struct settings *st, struct span name)
+{
+    const struct settings_domain *const *found =
+        bsearch(&name, st->by_name, st->n_domains, sizeof(*st->by_name), compare_name);
+
+    return found != NULL ? *found : NULL;
+}
+
 const struct settings_domain *
 settings_domain_for(const struct settings *st, struct span domain)
 {
-    const struct settings_domain *best = NULL;
-    size_t best_fit = 0;
+    const struct settings_domain *found = find_domain(st, domain);
+    char pattern[256] = "*";
 
-    for (size_t i = 0; i < st->n_domains; i++) {
-        size_t n = fit(st->domains[i].name, domain);
-        if (n > best_fit) {
-            best_fit = n;
-            best = &st->domains[i];
-        }
+    /* The longest wildcard first. */
+    for (size_t i = 1; found == NULL && i < domain.n; i++) {
+        struct span rest = span_of(domain.p + i, domain.n - i);
+        if (rest.p[0] == '.' && span_copy(pattern + 1, sizeof(pattern) - 1, rest))
+            found = find_domain(st, span_of(pattern, 1 + rest.n));
     }
-    return best;
+    return found;
 }
 
 const struct settings_remote_domain *

@@ -135,7 +135,8 @@ struct settings {
 #undef NAMED_BEGIN
 #undef SETTING
 #undef SECTION_END
-    char *path; /* of the file */
+    const struct settings_domain **by_name; /* the domains, sorted, for settings_domain_for */
+    char *path;                             /* of the file */
     _Atomic unsigned references;
 };
 

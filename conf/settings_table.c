@@ -229,6 +229,7 @@ settings_clear(struct settings *st)
     }
     for (size_t i = 0; i < st->n_domains; i++)
         free(st->domains[i].directory_index);
+    free(st->by_name);
     free(st->domains);
     free(st->downstreams);
     free(st->directories);

@@ -51,6 +51,7 @@ test_domains(void **state)
             (is != NULL && strcmp(is, cases[i].section) != 0))
             fail_msg("%s: %s", cases[i].domain, is);
     }
+    assert_null(settings_domain_for(st, span_of(NULL, 0)));
     const struct settings_domain *d = settings_domain_for(st, span_str("b.example"));
     assert_string_equal(st->downstreams[d->downstream_index].name, "y");
     assert_int_equal(d->n_directory_index, 3);
