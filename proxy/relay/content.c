@@ -1,12 +1,16 @@
 #include "proxy/relay/content.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* Dots come singly or by the million: what they are put into goes out in pieces of this size. */
+#define STUFFED 65536u
 
 void
 content_start(struct content *c, struct stream *stream, struct message *m, bool is_chunk)
 {
-    memset(c, 0, sizeof(*c));
+    content_end(c);
     c->stream = stream;
     c->message = m;
     c->is_chunk = is_chunk;
@@ -35,53 +39,105 @@ content_start(struct content *c, struct stream *stream, struct message *m, bool 
     stream_flush(stream);
 }
 
-/* A piece with its dots stuffed; *USED of it went out.  False when the kernel takes no more. */
-static bool
-send_dotted(struct content *c, struct span piece, size_t *used)
+static void
+note_last(struct content *c, struct span added)
 {
-    bool need_dot = false;
-
-    *used = 0;
-    while (piece.n > 0) {
-        if (c->dot_pending) {
-            struct iovec dot = {.iov_base = (char[]){'.'}, .iov_len = 1};
-            if (stream_send(c->stream, &dot, 1) == 0)
-                return false;
-            c->dot_pending = false;
-        }
-        struct dot_stuff before = c->dots;
-        size_t n = dot_stuff_next(&c->dots, piece, &need_dot);
-        if (n > 0) {
-            struct iovec run = {.iov_base = (char *)(uintptr_t)piece.p, .iov_len = n};
-            size_t done = stream_send(c->stream, &run, 1);
-            *used += done;
-            if (done < n) {
-                /* Scan the octets that went again, so that the state fits what is on the wire. */
-                bool ignored;
-                size_t scanned = 0;
-                c->dots = before;
-                while (scanned < done)
-                    scanned += dot_stuff_next(&c->dots, span_of(piece.p + scanned, done - scanned),
-                                              &ignored);
-                return false;
-            }
-            piece.p += n;
-            piece.n -= n;
-        }
-        c->dot_pending = need_dot;
+    if (added.n >= 2) {
+        c->last[0] = added.p[added.n - 2];
+        c->last[1] = added.p[added.n - 1];
+    } else if (added.n == 1) {
+        c->last[0] = c->last[1];
+        c->last[1] = added.p[0];
     }
-    return true;
+}
+
+/* As much of the piece as there is room for, with its dots. Returns how much that is. */
+static size_t
+stuff(struct content *c, struct span piece)
+{
+    size_t total = 0, before = c->n;
+
+    while (total < piece.n && c->n + 1 < STUFFED) {
+        size_t room = STUFFED - c->n - 1, left = piece.n - total;
+        bool need_dot = false;
+        size_t n = dot_stuff_next(&c->dots, span_of(piece.p + total, left < room ? left : room),
+                                  &need_dot);
+        memcpy(c->stuffed + c->n, piece.p + total, n);
+        c->n += n;
+        total += n;
+        if (need_dot)
+            c->stuffed[c->n++] = '.';
+    }
+    note_last(c, span_of(c->stuffed + before, c->n - before));
+    return total;
 }
 
 static void
-note_last(struct content *c, struct span sent)
+stuff_pieces(struct content *c, const struct iovec *iov, int n)
 {
-    if (sent.n >= 2) {
-        c->last[0] = sent.p[sent.n - 2];
-        c->last[1] = sent.p[sent.n - 1];
-    } else if (sent.n == 1) {
-        c->last[0] = c->last[1];
-        c->last[1] = sent.p[0];
+    size_t total = 0;
+
+    for (int i = 0; i < n; i++)
+        total += stuff(c, span_of(iov[i].iov_base, iov[i].iov_len));
+    message_reader_used(&c->reader, total);
+}
+
+/* False: there is no room yet. */
+static bool
+stuff_end(struct content *c)
+{
+    /* Content by DATA always ends with CRLF (RFC 5321 4.1.1.4); what a client gave us otherwise is
+     * completed, since the final dot must stand on a line of its own. */
+    bool has_crlf = c->last[0] == '\r' && c->last[1] == '\n';
+    struct span end =
+        span_str(has_crlf || message_wire_size(c->message) == 0 ? ".\r\n" : "\r\n.\r\n");
+
+    if (STUFFED - c->n < end.n)
+        return false;
+    memcpy(c->stuffed + c->n, end.p, end.n);
+    c->n += end.n;
+    return true;
+}
+
+/* False when the kernel takes no more now. */
+static bool
+send_stuffed(struct content *c)
+{
+    struct iovec iov = {.iov_base = c->stuffed + c->sent, .iov_len = c->n - c->sent};
+
+    if (iov.iov_len > 0)
+        c->sent += stream_send(c->stream, &iov, 1);
+    if (c->sent < c->n)
+        return false;
+    c->sent = c->n = 0;
+    return true;
+}
+
+static enum content_status
+write_stuffed(struct content *c)
+{
+    struct iovec iov[MESSAGE_IOV];
+    int n = 0;
+
+    if (c->stuffed == NULL && (c->stuffed = malloc(STUFFED)) == NULL)
+        return CONTENT_FAILED;
+    for (;;) {
+        enum message_read status = message_reader_next(&c->reader, iov, &n);
+        if (status == MESSAGE_READ_FAILED)
+            return CONTENT_FAILED;
+        if (status == MESSAGE_READ_DATA)
+            stuff_pieces(c, iov, n);
+        else if (status == MESSAGE_READ_END && !c->has_end)
+            c->has_end = stuff_end(c);
+        if (status == MESSAGE_READ_DATA && c->n + 1 < STUFFED)
+            continue;
+        if (!send_stuffed(c))
+            return CONTENT_BLOCKED;
+        if (status == MESSAGE_READ_WAIT)
+            return CONTENT_WAIT;
+        /* What stands in the stream's own buffers is not out yet either. */
+        if (c->has_end)
+            return stream_pending(c->stream) == 0 ? CONTENT_WRITTEN : CONTENT_BLOCKED;
     }
 }
 
@@ -89,42 +145,17 @@ note_last(struct content *c, struct span sent)
 static bool
 send_pieces(struct content *c, const struct iovec *iov, int n)
 {
-    if (c->is_chunk) {
-        size_t wanted = 0;
-        for (int i = 0; i < n; i++)
-            wanted += iov[i].iov_len;
-        size_t done = stream_send(c->stream, iov, n);
-        message_reader_used(&c->reader, done);
-        return done == wanted;
-    }
-    for (int i = 0; i < n; i++) {
-        struct span piece = span_of(iov[i].iov_base, iov[i].iov_len);
-        size_t used = 0;
-        bool is_done = send_dotted(c, piece, &used);
-        note_last(c, span_of(piece.p, used));
-        message_reader_used(&c->reader, used);
-        if (!is_done)
-            return false;
-    }
-    return true;
+    size_t wanted = 0;
+
+    for (int i = 0; i < n; i++)
+        wanted += iov[i].iov_len;
+    size_t done = stream_send(c->stream, iov, n);
+    message_reader_used(&c->reader, done);
+    return done == wanted;
 }
 
-static bool
-send_tail(struct content *c)
-{
-    if (c->tail == NULL) {
-        /* Content by DATA always ends with CRLF (RFC 5321 4.1.1.4); what a client gave us otherwise
-         * is completed, since the final dot must stand on a line of its own. */
-        bool has_crlf = c->last[0] == '\r' && c->last[1] == '\n';
-        c->tail = has_crlf || message_wire_size(c->message) == 0 ? ".\r\n" : "\r\n.\r\n";
-    }
-    struct iovec iov = {.iov_base = (char *)(uintptr_t)c->tail, .iov_len = strlen(c->tail)};
-    c->tail += stream_send(c->stream, &iov, 1);
-    return *c->tail == '\0';
-}
-
-enum content_status
-content_write(struct content *c)
+static enum content_status
+write_chunk(struct content *c)
 {
     struct iovec iov[MESSAGE_IOV];
     int n = 0;
@@ -140,12 +171,23 @@ content_write(struct content *c)
         case MESSAGE_READ_FAILED:
             return CONTENT_FAILED;
         case MESSAGE_READ_END:
-            /* What stands before it in the stream's own buffer is not out yet either. */
-            if (c->is_chunk)
-                return stream_pending(c->stream) == 0 ? CONTENT_WRITTEN : CONTENT_BLOCKED;
-            return send_tail(c) ? CONTENT_WRITTEN : CONTENT_BLOCKED;
+            /* What stands in the stream's own buffers is not out yet either. */
+            return stream_pending(c->stream) == 0 ? CONTENT_WRITTEN : CONTENT_BLOCKED;
         }
     }
+}
+
+enum content_status
+content_write(struct content *c)
+{
+    return c->is_chunk ? write_chunk(c) : write_stuffed(c);
+}
+
+void
+content_end(struct content *c)
+{
+    free(c->stuffed);
+    memset(c, 0, sizeof(*c));
 }
 
 void

@@ -150,6 +150,7 @@ static void
 clear_transaction(struct downstream *d)
 {
     d->message = NULL;
+    content_end(&d->content);
     free(d->refused);
     d->refused = NULL;
     d->n_refused = 0;

@@ -201,3 +201,13 @@ def test_a_first_line_with_a_blank_does_not_continue_what_is_suppressed(exchange
     assert re.fullmatch(rb"X-Auto-Response-Suppress: OOF, AutoReply\r\n"
                         rb"Received:[^\r\n]*\r\n(?:\t[^\r\n]*\r\n)*" + re.escape(blank + b"x\r\n" + LINES["plain"]),
                         mx.exchange.delivered[0].content)
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_dots_at_every_place_of_what_goes_out_at_a_time(exchange, postern, shift):
+    """A host without CHUNKING gets as many octets at once as fit: none is lost where they end."""
+    mx = postern(downstream := exchange(capabilities=["PIPELINING"]), settings={"spool": {"memory": "100K"}})
+    content = (b"Subject: x\r\n\r\n" + b"x" * shift + b"\r\n" + b".\r\n" * 60000 + b".." * 70000 + b"\r\n" +
+               b"x" * 140000 + b"\r\n.\r\n")
+    assert mx.client().deliver(content, "anna@example.test").status == "250 2.6.0"
+    assert downstream.delivered[0].without_trace() == content
