@@ -1,5 +1,6 @@
 """SIGHUP: configuration, certificates and file directories anew, and no session is dropped."""
 
+import os
 import shutil
 import socket
 import ssl
@@ -54,6 +55,19 @@ def test_fault_changes_nothing(mx, change):
     mx.write_config()
     mx.reload()
     assert mx.client().deliver(CONTENT, "ben@example.test").status == "250 2.6.0"
+
+
+@pytest.mark.parametrize("which", ["config_path", "recipients_path"])
+def test_a_pipe_keeps_nobody_waiting(mx, which):
+    """... for whoever might write into it."""
+    path = getattr(mx, which)
+    shutil.move(path, path + ".kept")
+    os.mkfifo(path)
+    mx.reload(state="rejected")
+    assert mx.control("status")["ok"]
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    shutil.move(path + ".kept", path)
+    mx.reload()
 
 
 def test_part_that_fails_takes_the_others_back(mx):
