@@ -145,7 +145,7 @@ def test_values_that_do_harm(server, ask):
 
 
 def test_more_entries_than_anybody_has(server, ask):
-    one = ask(server([person(f"user{i}") for i in range(5000)]))
+    one = ask(server([person(f"user{i}") for i in range(5000)]), timeout="20s")
     assert one.verdict() == UNKNOWN
     assert one.verdict("user4999@example.test") == TAKEN
 

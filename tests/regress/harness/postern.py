@@ -284,9 +284,9 @@ class Postern:
             return next(int(line.split()[1]) for line in rollup if line.startswith("Anonymous:"))
 
     def is_sanitized(self):
-        """Built with a sanitizer, whose own memory drowns the program's."""
+        """Built with a sanitizer, or under valgrind, whose own memory drowns the program's."""
         with open(f"/proc/{self.process.pid}/maps", encoding="ascii") as maps:
-            return "san.so" in maps.read()
+            return bool(re.search("san.so|valgrind", maps.read()))
 
     def control(self, command, *args):
         with socket.socket(socket.AF_UNIX) as conn:
