@@ -446,3 +446,24 @@ tls_peer_verified(const struct tls_client *t)
 {
     return t->has_fingerprint || t->tls == SETTINGS_TLS_VERIFY;
 }
+
+void
+tls_log(enum log_level level, const struct tls_outcome *o)
+{
+    struct log_line l;
+
+    if (!log_wants(level))
+        return;
+    log_begin(&l, level, "tls");
+    log_str(&l, "session", o->session);
+    log_str(&l, "leg", o->leg);
+    if (o->ssl != NULL) {
+        log_str(&l, "version", SSL_get_version(o->ssl));
+        log_str(&l, "cipher", SSL_get_cipher_name(o->ssl));
+    }
+    log_str(&l, "peer", o->peer);
+    log_str(&l, "verified", o->is_verified ? "yes" : "no");
+    if (o->error != NULL)
+        log_str(&l, "error", o->error);
+    log_end(&l);
+}

@@ -6,6 +6,7 @@
 #include <openssl/ssl.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "conf/settings.h"
 
 /* OpenSSL contexts of both legs, made from the settings.  Contexts are shared by all loops; an SSL
@@ -43,5 +44,15 @@ int tls_no_password(char *out, int n, int is_writing, void *was_asked);
 void tls_error_text(char *out, size_t n);
 /* The same after a failed handshake; what is wrong with the peer's certificate, if that is why. */
 void tls_handshake_error(const SSL *ssl, char *out, size_t n);
+
+/* What the `tls` line tells of a handshake. */
+struct tls_outcome {
+    const char *session, *leg, *peer;
+    const SSL *ssl; /* NULL: there is none */
+    bool is_verified;
+    const char *error; /* NULL: it went well */
+};
+
+void tls_log(enum log_level level, const struct tls_outcome *o);
 
 #endif

@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "proxy/ops/metrics.h"
 #include "proxy/relay/content.h"
 #include "proxy/relay/envelope.h"
@@ -230,7 +229,7 @@ downstream_open(const struct stream_loop *loop, const struct downstream_target *
     set_state(d, STATE_CONNECTING);
     if (connect(d->fd, (struct sockaddr *)&sa, n) != 0 && errno != EINPROGRESS) {
         set_connect_error(d, errno);
-        /* Told from the loop, like every other failure. */
+        /* Reported from the loop, like every other failure. */
         event_active(d->connect_event, EV_WRITE, 0);
         return d;
     }
@@ -292,15 +291,12 @@ on_connected(evutil_socket_t fd, short what, void *arg)
     socklen_t peer_n = sizeof(peer);
 
     (void)what;
-    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) != 0 || error != 0 ||
-        getpeername(fd, (struct sockaddr *)&peer, &peer_n) != 0) {
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) == 0 && error == 0 &&
+        getpeername(fd, (struct sockaddr *)&peer, &peer_n) == 0)
+        d->stream = stream_new(d->loop, d->fd, &stream_callbacks, d);
+    if (d->stream == NULL) {
         if (error != 0)
             set_connect_error(d, error);
-        fail(d, DOWNSTREAM_CONNECT, NULL);
-        return;
-    }
-    d->stream = stream_new(d->loop, d->fd, &stream_callbacks, d);
-    if (d->stream == NULL) {
         fail(d, DOWNSTREAM_CONNECT, NULL);
         return;
     }
@@ -357,13 +353,11 @@ recipients_of(const struct downstream *d)
 static void
 put_next_rcpt(struct downstream *d)
 {
+    const struct message *m = d->message;
     char line[ENVELOPE_LINE];
-    size_t n;
+    size_t n = m != NULL ? envelope_rcpt(&d->caps, &m->recipients[d->recipients_sent], line)
+                         : envelope_ask_rcpt(d->ask_recipient, line);
 
-    if (d->message != NULL)
-        n = envelope_rcpt(&d->caps, &d->message->recipients[d->recipients_sent], line);
-    else
-        n = envelope_ask_rcpt(d->ask_recipient, line);
     put(d, span_of(line, n));
     d->recipients_sent++;
 }
@@ -373,12 +367,10 @@ static void
 put_envelope(struct downstream *d)
 {
     char line[ENVELOPE_LINE];
-    size_t n;
+    size_t n = d->message != NULL
+                   ? envelope_mail(&d->caps, d->message, line)
+                   : envelope_ask_mail(&d->caps, d->ask_sender, d->ask_smtputf8, line);
 
-    if (d->message != NULL)
-        n = envelope_mail(&d->caps, d->message, line);
-    else
-        n = envelope_ask_mail(&d->caps, d->ask_sender, d->ask_smtputf8, line);
     put(d, span_of(line, n));
     d->replies_wanted = 1 + recipients_of(d);
     d->replies_seen = 0;
@@ -474,7 +466,7 @@ begin_content(struct downstream *d)
     go_on(d);
 }
 
-/* The envelope stands: hand the content over. */
+/* The envelope was accepted: send the content. */
 static void
 begin_data(struct downstream *d)
 {
@@ -487,7 +479,8 @@ begin_data(struct downstream *d)
     set_state(d, STATE_DATA);
 }
 
-/* The transaction is decided; the connection is put right behind the owner's back. */
+/* The transaction is decided.  If the connection NEEDS_RESET, it becomes idle by the reply to RSET,
+ * which the owner does not wait for. */
 static void
 conclude(struct downstream *d, const struct smtp_reply *decisive, bool needs_reset,
          bool is_envelope)
@@ -505,6 +498,17 @@ conclude(struct downstream *d, const struct smtp_reply *decisive, bool needs_res
     } else {
         set_state(d, STATE_IDLE);
     }
+    finish(d, &result);
+}
+
+/* The transaction is decided, and the connection cannot serve another. */
+static void
+conclude_closed(struct downstream *d, const struct smtp_reply *decisive)
+{
+    struct downstream_result result = {.fail = DOWNSTREAM_OK, .reply = *decisive};
+
+    set_state(d, STATE_CLOSED);
+    stream_free(&d->stream);
     finish(d, &result);
 }
 
@@ -569,30 +573,20 @@ become_ready(struct downstream *d)
 static void
 log_tls(const struct downstream *d, const char *error)
 {
-    struct log_line l;
-    const SSL *ssl = stream_ssl(d->stream);
-    bool is_probe = strcmp(d->target.session, "-") == 0;
+    const struct tls_client *tls = d->target.tls;
     enum log_level level = error != NULL ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO;
+    struct tls_outcome outcome = {.session = d->target.session,
+                                  .leg = "out",
+                                  .peer = d->target.label,
+                                  .ssl = stream_ssl(d->stream),
+                                  .is_verified =
+                                      error == NULL && tls != NULL && tls_peer_verified(tls),
+                                  .error = error};
 
-    /* A probe's, every few seconds, would drown the rest; what it finds is the host's state. */
-    if (is_probe)
+    /* Probes come every few seconds; what they find is logged as the host's state. */
+    if (strcmp(d->target.session, "-") == 0)
         level = LOG_LEVEL_DEBUG;
-    if (!log_wants(level))
-        return;
-    log_begin(&l, level, "tls");
-    log_str(&l, "session", d->target.session);
-    log_str(&l, "leg", "out");
-    if (ssl != NULL) {
-        log_str(&l, "version", SSL_get_version(ssl));
-        log_str(&l, "cipher", SSL_get_cipher_name(ssl));
-    }
-    log_str(&l, "peer", d->target.label);
-    log_str(&l, "verified",
-            error == NULL && d->target.tls != NULL && tls_peer_verified(d->target.tls) ? "yes"
-                                                                                       : "no");
-    if (error != NULL)
-        log_str(&l, "error", error);
-    log_end(&l);
+    tls_log(level, &outcome);
 }
 
 static bool
@@ -654,10 +648,10 @@ starttls_reply(struct downstream *d, const struct smtp_reply *reply, bool is_las
         become_ready(d);
         return;
     }
-    /* What stands behind the 220 was not sent by whom we are about to authenticate (CVE-2011-0411).
-     */
+    /* What follows the 220 in the clear need not come from the host that the handshake
+     * authenticates (CVE-2011-0411). */
     if (!is_last_octet) {
-        fail_tls(d, "data behind the reply to STARTTLS", NULL);
+        fail_tls(d, "data after the reply to STARTTLS", NULL);
         return;
     }
     SSL *ssl = tls_connect(d->target.tls, d->target.host);
@@ -686,8 +680,40 @@ on_secured(void *owner)
     say_ehlo(d, STATE_EHLO);
 }
 
-/* May another reply stand behind the one at hand?  Only among those of a pipelined envelope. Behind
- * the final one it spoils the connection, but not the verdict. */
+static void
+data_reply(struct downstream *d, const struct smtp_reply *reply)
+{
+    if (reply->code == 354)
+        begin_content(d);
+    else if (reply->code / 100 == 2)
+        fail(d, DOWNSTREAM_GARBLED, reply);
+    else
+        conclude(d, reply, true, false);
+}
+
+/* A reply before the end of the content can only refuse it, and the connection is out of step. */
+static void
+content_reply(struct downstream *d, const struct smtp_reply *reply)
+{
+    if (reply->code >= 400)
+        conclude_closed(d, reply);
+    else
+        fail(d, DOWNSTREAM_GARBLED, reply);
+}
+
+static void
+final_reply(struct downstream *d, const struct smtp_reply *reply, bool is_last_octet)
+{
+    if (reply->code == 354)
+        fail(d, DOWNSTREAM_GARBLED, reply);
+    else if (reply->code == 421 || !is_last_octet)
+        conclude_closed(d, reply);
+    else /* RFC 3030 3: after a refused BDAT the transaction must be reset. */
+        conclude(d, reply, reply->code / 100 != 2 && d->uses_bdat, false);
+}
+
+/* May input follow the current reply?  Yes, within a pipelined envelope.  After the final reply it
+ * makes the connection useless, but the verdict holds. */
 static bool
 awaits_more(const struct downstream *d)
 {
@@ -696,8 +722,8 @@ awaits_more(const struct downstream *d)
     return d->state == STATE_FINAL;
 }
 
-/* Is the reply at hand the last before a handshake or the content?  Then even what is not read yet
- * must not stand behind it: it would be taken for the answer to these. */
+/* Is the current reply the last one before a handshake or the content?  Then not even unread input
+ * may follow it: it would be taken for the answer to these. */
 static bool
 is_decisive(const struct downstream *d)
 {
@@ -705,7 +731,7 @@ is_decisive(const struct downstream *d)
            (d->state == STATE_ENVELOPE && !awaits_more(d));
 }
 
-/* One whole reply.  IS_LAST_OCTET: nothing stands behind it. */
+/* Handle one complete reply.  IS_LAST_OCTET: no input follows it. */
 static void
 handle_reply(struct downstream *d, const struct smtp_reply *reply, bool is_last_octet)
 {
@@ -715,8 +741,8 @@ handle_reply(struct downstream *d, const struct smtp_reply *reply, bool is_last_
         fail(d, DOWNSTREAM_CLOSING, reply);
         return;
     }
-    /* A reply that nobody asked for would be taken for the answer to what is sent next, and a 250
-     * for a delivery. */
+    /* An unsolicited reply would be taken for the answer to the next command, and a 250 for a
+     * delivery. */
     if (!is_last_octet && d->state != STATE_STARTTLS && !awaits_more(d)) {
         fail(d, DOWNSTREAM_GARBLED, NULL);
         return;
@@ -746,36 +772,13 @@ handle_reply(struct downstream *d, const struct smtp_reply *reply, bool is_last_
         envelope_reply(d, reply);
         return;
     case STATE_DATA:
-        if (reply->code == 354)
-            begin_content(d);
-        else if (is_ok)
-            fail(d, DOWNSTREAM_GARBLED, reply);
-        else
-            conclude(d, reply, true, false);
+        data_reply(d, reply);
         return;
     case STATE_CONTENT:
-        /* A refusal before the end: the content was not accepted, the connection is out of step. */
-        if (reply->code >= 400) {
-            struct downstream_result result = {.fail = DOWNSTREAM_OK, .reply = *reply};
-            set_state(d, STATE_CLOSED);
-            stream_free(&d->stream);
-            finish(d, &result);
-            return;
-        }
-        fail(d, DOWNSTREAM_GARBLED, reply);
+        content_reply(d, reply);
         return;
     case STATE_FINAL:
-        if (reply->code == 354) {
-            fail(d, DOWNSTREAM_GARBLED, reply);
-        } else if (reply->code == 421 || !is_last_octet) {
-            struct downstream_result result = {.fail = DOWNSTREAM_OK, .reply = *reply};
-            set_state(d, STATE_CLOSED);
-            stream_free(&d->stream);
-            finish(d, &result);
-        } else {
-            /* RFC 3030 3: after a refused BDAT the transaction must be reset. */
-            conclude(d, reply, !is_ok && d->uses_bdat, false);
-        }
+        final_reply(d, reply, is_last_octet);
         return;
     case STATE_RESET:
         if (is_ok)
@@ -838,14 +841,14 @@ on_ended(void *owner, enum stream_end end)
 {
     struct downstream *d = owner;
 
-    /* In TLS 1.3 a host that wants a certificate of ours says so behind the handshake. */
+    /* In TLS 1.3 a host that requires a client certificate reports so after the handshake. */
     if (d->state == STATE_HANDSHAKE || (end == STREAM_END_TLS && !d->has_opened)) {
         char text[160];
         tls_handshake_error(d->ssl, text, sizeof(text));
         fail_tls(d, text, NULL);
         return;
     }
-    /* What cuts at STARTTLS may leave the clear alone. */
+    /* A device that cuts the connection at STARTTLS may let mail in the clear through. */
     if (d->state == STATE_STARTTLS && tls_is_optional(d)) {
         fail_tls(d, "connection lost at STARTTLS", NULL);
         return;

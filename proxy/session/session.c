@@ -530,21 +530,14 @@ on_secured(void *owner)
 {
     struct session *s = owner;
     const SSL *ssl = stream_ssl(s->stream);
-    struct log_line l;
+    char peer[NETADDR_TEXT];
 
     s->is_tls = true;
     leave_handshake(s);
     metrics_tls(s->w->srv->metrics, METRICS_LEG_IN, SSL_version(ssl));
-    if (log_wants(LOG_LEVEL_INFO)) {
-        log_begin(&l, LOG_LEVEL_INFO, "tls");
-        log_str(&l, "session", s->id);
-        log_str(&l, "leg", "in");
-        log_str(&l, "version", SSL_get_version(ssl));
-        log_str(&l, "cipher", SSL_get_cipher_name(ssl));
-        log_addr(&l, "peer", session_client(s));
-        log_str(&l, "verified", "no");
-        log_end(&l);
-    }
+    netaddr_format(session_client(s), peer);
+    tls_log(LOG_LEVEL_INFO,
+            &(struct tls_outcome){.session = s->id, .leg = "in", .peer = peer, .ssl = ssl});
     session_continue(s);
 }
 
