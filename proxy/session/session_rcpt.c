@@ -571,8 +571,8 @@ fill_input(struct session *s, struct session_candidate *c)
     c->input.size = tx->declared_size;
     if (c->domain == NULL)
         return;
-    const struct route *route = hosts_route(s->w->srv->hosts, c->domain->downstream);
-    c->input.is_route_up = route != NULL && route_is_up(route);
+    const struct pool *pool = worker_pool(s->w, c->domain->downstream);
+    c->input.is_route_up = pool != NULL && route_is_up(pool_route(pool));
     c->input.is_other_route =
         tx->domain != NULL && strcmp(tx->domain->downstream, c->domain->downstream) != 0;
     c->share_limit = marks_limit(marks, sender, canonical, c->now_ms);
