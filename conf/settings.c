@@ -424,6 +424,16 @@ settings_remote_domain_for(const struct settings *st, struct span domain)
     return best;
 }
 
+void
+settings_cache_defaults(struct settings_directory *out)
+{
+    for (size_t i = 0; i < settings_table_n; i++) {
+        const struct setting *s = &settings_table[i];
+        if (s->section == SETTINGS_SECTION_directory && strncmp(s->key, "cache_", 6) == 0)
+            (void)setting_set(s, out, s->text, NULL);
+    }
+}
+
 bool
 settings_directory_equal(const struct settings_directory *a, const struct settings_directory *b)
 {

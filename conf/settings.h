@@ -164,6 +164,8 @@ const struct settings_domain *settings_domain_for(const struct settings *st, str
 /* The same for a sender's domain, empty for <>; else [remote_domain default].  Never NULL. */
 const struct settings_remote_domain *settings_remote_domain_for(const struct settings *st,
                                                                 struct span domain);
+/* The cache_ keys of OUT with their defaults; nothing else of it is set, nothing to be freed. */
+void settings_cache_defaults(struct settings_directory *out);
 /* Has every key the same value in both? */
 bool settings_directory_equal(const struct settings_directory *a,
                               const struct settings_directory *b);

@@ -6,16 +6,20 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+struct dir_cache_limits
+dir_section_limits(const struct settings_directory *conf)
+{
+    return (struct dir_cache_limits){.entries = (size_t)conf->cache_size,
+                                     .positive_ms = conf->cache_positive,
+                                     .negative_ms = conf->cache_negative,
+                                     .stale_ms = conf->cache_stale};
+}
+
 static struct dir_section *
 section_start(struct dir_section *s, struct err *e)
 {
     const struct settings_directory *conf = s->conf;
-    const struct dir_cache_limits limits = {
-        .entries = (size_t)conf->cache_size,
-        .positive_ms = conf->cache_positive,
-        .negative_ms = conf->cache_negative,
-        .stale_ms = conf->cache_stale,
-    };
+    const struct dir_cache_limits limits = dir_section_limits(conf);
 
     if (conf->type == SETTINGS_TYPE_FILE) {
         s->file = dir_file_load(conf->file ? conf->file : "", e);

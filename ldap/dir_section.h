@@ -42,6 +42,8 @@ struct dir_section *dir_section_new(struct settings *st, const struct settings_d
 /* Nothing comes before it any longer: mode snapshot begins to keep it in SNAPSHOT.  What fails is
  * told in the log, and the directory is asked live. */
 void dir_section_begin(struct dir_section *s, struct snapshot *snapshot);
+/* What CONF's cache_ keys say. */
+struct dir_cache_limits dir_section_limits(const struct settings_directory *conf);
 bool dir_section_is_snapshot(const struct settings_directory *conf);
 /* It goes out of use: its threads end when they have nothing to do. Does not wait. */
 void dir_section_stop(struct dir_section *s);

@@ -17,10 +17,6 @@ struct directories {
     struct snapshot *snapshot;  /* from the first mode = snapshot on */
 };
 
-/* [directory]'s defaults: the domain whose recipients the downstream knows has no such section. */
-static const struct dir_cache_limits verified_limits = {
-    .entries = 100000, .positive_ms = 3600000, .negative_ms = 300000, .stale_ms = 86400000};
-
 const char *
 dir_source_text(enum dir_source source)
 {
@@ -184,13 +180,18 @@ directories_new(struct settings *st, struct err *e)
 {
     struct directories *d = calloc(1, sizeof *d);
     const int version = LDAP_VERSION3;
+    struct settings_directory defaults = {.name = NULL};
+    struct dir_cache_limits limits;
     struct dir_set *set;
 
     if (!d)
         abort(); /* at start, of a few octets */
     /* libldap makes itself ready at its first use, which two threads must not be at once. */
     ldap_set_option(NULL, LDAP_OPT_PROTOCOL_VERSION, &version);
-    d->verified = dir_cache_new(&verified_limits);
+    /* Recipients that the downstream knows have no [directory]: its defaults hold. */
+    settings_cache_defaults(&defaults);
+    limits = dir_section_limits(&defaults);
+    d->verified = dir_cache_new(&limits);
     pthread_mutex_init(&d->lock, NULL);
     atomic_init(&d->generation, 0);
     /* First, as it makes a process while there are few threads. */

@@ -160,7 +160,6 @@ test_long_lists(void **state)
     }
 }
 
-/* An empty value is the default, but for the keys whose emptiness says something. */
 /* As in every INI file a section may be taken up again. */
 static void
 test_section_goes_on(void **state)
@@ -178,6 +177,24 @@ test_section_goes_on(void **state)
     settings_unref(st);
 }
 
+/* A [directory] of which the file says nothing has the defaults that are asked for without one. */
+static void
+test_cache_defaults(void **state)
+{
+    struct settings *st = load_good(BASE "[directory]\nfile = /dev/null\n");
+    struct settings_directory defaults = {.name = NULL};
+
+    (void)state;
+    settings_cache_defaults(&defaults);
+    assert_int_equal(defaults.cache_size, 100000);
+    assert_int_equal(defaults.cache_size, st->directories[0].cache_size);
+    assert_int_equal(defaults.cache_positive, st->directories[0].cache_positive);
+    assert_int_equal(defaults.cache_negative, st->directories[0].cache_negative);
+    assert_int_equal(defaults.cache_stale, st->directories[0].cache_stale);
+    settings_unref(st);
+}
+
+/* An empty value is the default, but for the keys whose emptiness says something. */
 static void
 test_empty(void **state)
 {
@@ -677,6 +694,7 @@ main(void)
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_long_lists),
         cmocka_unit_test(test_section_goes_on),
+        cmocka_unit_test(test_cache_defaults),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_faults),
         cmocka_unit_test(test_faults_of_the_whole),
