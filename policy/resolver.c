@@ -320,15 +320,17 @@ resolver_reload(struct resolver *r, const struct settings *st, struct err *e)
         return -1;
     /* What is under way may still be answered by the old server. */
     struct dns_channel *old = r->channel;
+    struct siphash_key old_key = r->key;
     r->channel = channel;
-    r->timeout_ms = st->dns.timeout;
     /* With another key no result of the old server or filters is found. */
     r->key = siphash_key_random();
     if (resolver_zones_set(r, specs, (size_t)n, &st->dnsbl.self) != 0) {
         r->channel = old;
+        r->key = old_key;
         dns_channel_free(&channel);
         return err_set(e, ERR_SYSTEM, "out of memory");
     }
+    r->timeout_ms = st->dns.timeout;
     dns_channel_free(&r->retired);
     r->retired = old;
     return 0;
