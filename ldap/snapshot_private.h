@@ -87,9 +87,6 @@ int snapshot_put_record(MDB_txn *txn, const struct snapshot_part *p,
 /* Every row of P in TABLE. */
 int snapshot_drop(MDB_txn *txn, const struct snapshot_part *p, enum snapshot_table table);
 int snapshot_drop_rules(MDB_txn *txn, const struct snapshot_part *p);
-/* Begin to read, under the map's lock; snapshot_read_end gives both back. */
-int snapshot_read_begin(struct snapshot *s, MDB_txn **txn);
-void snapshot_read_end(struct snapshot *s, MDB_txn *txn);
 /* Rows of P in TABLE, all of them, into R. */
 int snapshot_read_all(MDB_txn *txn, const struct snapshot_part *p, enum snapshot_table table,
                       struct snapshot_rows *r);

@@ -16,8 +16,9 @@ struct snapshot_reader {
     bool is_begun;
 };
 
-int
-snapshot_read_begin(struct snapshot *s, MDB_txn **txn)
+/* Begin to read, under the map's lock; read_end gives both back. */
+static int
+read_begin(struct snapshot *s, MDB_txn **txn)
 {
     int rc;
 
@@ -28,8 +29,8 @@ snapshot_read_begin(struct snapshot *s, MDB_txn **txn)
     return rc;
 }
 
-void
-snapshot_read_end(struct snapshot *s, MDB_txn *txn)
+static void
+read_end(struct snapshot *s, MDB_txn *txn)
 {
     mdb_txn_abort(txn);
     pthread_rwlock_unlock(&s->map);
@@ -304,11 +305,11 @@ read_table(struct snapshot_part *p, enum snapshot_table table, struct snapshot_r
            struct err *e)
 {
     MDB_txn *txn;
-    int rc = snapshot_read_begin(p->snapshot, &txn);
+    int rc = read_begin(p->snapshot, &txn);
 
     if (rc == 0) {
         rc = snapshot_read_all(txn, p, table, r);
-        snapshot_read_end(p->snapshot, txn);
+        read_end(p->snapshot, txn);
     }
     return rc == 0 ? 0 : snapshot_fail(p->snapshot, rc, "cannot read", e);
 }
@@ -382,7 +383,7 @@ snapshot_duplicates(struct snapshot_part *p, size_t most, struct snapshot_duplic
 {
     struct snapshot_rows rows = snapshot_rows_of(sizeof(struct address_row));
     MDB_txn *txn;
-    int rc = snapshot_read_begin(p->snapshot, &txn);
+    int rc = read_begin(p->snapshot, &txn);
 
     *n = 0;
     *list = NULL;
@@ -391,7 +392,7 @@ snapshot_duplicates(struct snapshot_part *p, size_t most, struct snapshot_duplic
         *list = rc == 0 ? calloc(most + 1, sizeof **list) : NULL;
         if (rc == 0)
             rc = *list ? read_duplicates(txn, p, &rows, most, *list, n) : ENOMEM;
-        snapshot_read_end(p->snapshot, txn);
+        read_end(p->snapshot, txn);
     }
     snapshot_rows_clear(&rows);
     if (rc == 0)

@@ -25,7 +25,8 @@ text_safe(char *text)
     }
 }
 
-size_t
+/* The columns that TEXT takes, one a character. */
+static size_t
 text_width(const char *text)
 {
     size_t n = 0;

@@ -26,7 +26,5 @@ void text_table_print(struct text_table **t, size_t max, const char *none, FILE 
 /* TEXT (UTF-8) as a terminal may be given it: control characters, C1 too, become '?', so that a
  * stranger's address cannot command the terminal.  In place. */
 void text_safe(char *text);
-/* The columns that it takes, one a character. */
-size_t text_width(const char *text);
 
 #endif

@@ -215,6 +215,34 @@ hosts_any_up(struct hosts *h)
     return found;
 }
 
+/* Of a host never reached: 8BITMIME. */
+static struct smtp_capabilities
+host_capabilities(struct host *h)
+{
+    pthread_mutex_lock(&h->lock);
+    struct smtp_capabilities caps = h->caps;
+    pthread_mutex_unlock(&h->lock);
+    return caps;
+}
+
+static bool
+host_was_reached(struct host *h)
+{
+    pthread_mutex_lock(&h->lock);
+    bool was_reached = h->was_reached;
+    pthread_mutex_unlock(&h->lock);
+    return was_reached;
+}
+
+static bool
+route_knows_capabilities(const struct route *r)
+{
+    for (size_t i = 0; i < r->n_hosts; i++)
+        if (host_was_reached(r->hosts[i]))
+            return true;
+    return false;
+}
+
 static void
 intersect(struct smtp_capabilities *all, const struct smtp_capabilities *one)
 {
@@ -298,15 +326,6 @@ route_is_up(const struct route *r)
     return false;
 }
 
-bool
-route_knows_capabilities(const struct route *r)
-{
-    for (size_t i = 0; i < r->n_hosts; i++)
-        if (host_was_reached(r->hosts[i]))
-            return true;
-    return false;
-}
-
 const char *
 host_name(const struct host *h)
 {
@@ -352,24 +371,6 @@ host_set_capabilities(struct host *h, const struct smtp_capabilities *caps)
     h->caps = *caps;
     h->was_reached = true;
     pthread_mutex_unlock(&h->lock);
-}
-
-struct smtp_capabilities
-host_capabilities(struct host *h)
-{
-    pthread_mutex_lock(&h->lock);
-    struct smtp_capabilities caps = h->caps;
-    pthread_mutex_unlock(&h->lock);
-    return caps;
-}
-
-bool
-host_was_reached(struct host *h)
-{
-    pthread_mutex_lock(&h->lock);
-    bool was_reached = h->was_reached;
-    pthread_mutex_unlock(&h->lock);
-    return was_reached;
 }
 
 bool

@@ -53,7 +53,6 @@ size_t route_hosts(const struct route *r);
 struct host *route_host(const struct route *r, size_t i);
 const char *route_name(const struct route *r);
 bool route_is_up(const struct route *r);
-bool route_knows_capabilities(const struct route *r);
 
 const char *host_name(const struct host *h);  /* as written in the configuration, without port */
 const char *host_label(const struct host *h); /* NAME:PORT */
@@ -64,8 +63,6 @@ bool host_set_state(struct host *h, enum host_state state, const char *error);
 /* The `downstream` line about a host whose state has changed. ERROR: why it is down. */
 void host_log(const struct host *h, const char *downstream, const char *error);
 void host_set_capabilities(struct host *h, const struct smtp_capabilities *caps);
-struct smtp_capabilities host_capabilities(struct host *h); /* of a host never reached: 8BITMIME */
-bool host_was_reached(struct host *h);
 /* False: its name has not been resolved yet. */
 bool host_addresses(struct host *h, struct host_addresses *out);
 bool host_is_literal(const struct host *h); /* an address: there is no name to resolve */
