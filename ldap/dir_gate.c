@@ -6,10 +6,10 @@
 
 #include <ldap.h>
 
-/* No LDAPMessage has less: its own tag and length, a number of an octet, and an operation without
- * content.  So many octets hold the whole head, and may be read without knowing more. */
+/* The shortest LDAPMessage: its tag and length, a message ID of one octet, and an operation without
+ * content.  So many octets contain the whole head, and can be read before the length is known. */
 #define SHORTEST  7u
-#define KEPT_MAX  16384u                    /* room that is kept for the next message */
+#define KEPT_MAX  16384u                    /* a larger buffer is freed after its message */
 #define SYNC_OIDS "1.3.6.1.4.1.4203.1.9.1." /* RFC 4533 2 */
 
 enum {
@@ -32,8 +32,9 @@ struct element {
     struct span value;
 };
 
-/* The octets of the head of what begins with the N at P, and of its value; false if it is none that
- * LDAP takes (RFC 4511 5.1: definite lengths only), or not all of the head is there. */
+/* The lengths in octets of the head and of the value of the BER element at P, of which N octets are
+ * there.  False if LDAP does not allow it (RFC 4511 5.1: definite lengths only), or if its head is
+ * not complete. */
 static bool
 read_head(const uint8_t *p, size_t n, size_t *head, size_t *value)
 {
@@ -85,8 +86,8 @@ is_sound_intermediate(struct span fields)
            value.value.n > 0;
 }
 
-/* Those that somebody reads.  No more than how a name begins: what stands behind a NUL in it
- * libldap does not see. */
+/* Is it a control whose value is used?  Only the beginning of the name is compared, since libldap
+ * does not see what follows a NUL in it. */
 static bool
 is_read(struct span name)
 {
@@ -140,11 +141,11 @@ dir_gate_is_sound(struct span message)
 /* The layer of libldap's socket. */
 
 struct gate {
-    uint8_t *octets; /* of the message at hand */
+    uint8_t *octets; /* of the current message */
     size_t capacity, n;
     size_t size;  /* of the whole message; 0: not known yet */
-    size_t given; /* to the reader; only of a whole one */
-    bool is_shut; /* something was not sound: no more comes through */
+    size_t given; /* to the reader, once the message is complete */
+    bool is_shut; /* an unsound message was seen: every read fails */
 };
 
 static int
@@ -155,7 +156,7 @@ refuse(struct gate *g)
     return -1;
 }
 
-/* Of the message's size no more is known than what its head says. */
+/* Take the size of the message from its head. */
 static int
 take_size(struct gate *g)
 {
@@ -174,14 +175,14 @@ reserve(struct gate *g, size_t capacity)
     uint8_t *octets = capacity > g->capacity ? realloc(g->octets, capacity) : g->octets;
 
     if (octets == NULL)
-        return -1; /* errno says so */
+        return -1; /* with errno set */
     if (capacity > g->capacity)
         g->capacity = capacity;
     g->octets = octets;
     return 0;
 }
 
-/* Read on until UP_TO octets are there: 1, or what the layer below says (0: the end). */
+/* Read until there are UP_TO octets.  1, or what the layer below returned (0: end of file). */
 static ber_slen_t
 fill(Sockbuf_IO_Desc *layer, struct gate *g, size_t up_to)
 {
@@ -196,7 +197,8 @@ fill(Sockbuf_IO_Desc *layer, struct gate *g, size_t up_to)
     return 1;
 }
 
-/* Never beyond a message's end: what is behind the answer to StartTLS is TLS's. */
+/* Read one message and check it.  Never beyond its end: what follows the response to StartTLS
+ * belongs to TLS.  Returns as fill. */
 static ber_slen_t
 take_message(Sockbuf_IO_Desc *layer, struct gate *g)
 {

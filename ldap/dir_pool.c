@@ -18,7 +18,7 @@
 #include "ldap/dir_version.h"
 
 #define BUCKETS  1024u
-#define JOBS_MAX 10000u /* questions at once; beyond, nobody can be asked */
+#define JOBS_MAX 10000u /* questions at a time; more are refused */
 
 #define PROBE_MS 10000
 
@@ -49,9 +49,9 @@ struct dir_pool {
     enum dir_pool_end end;
     size_t n_members, n_ready, n_ended;
     struct member *members;
-    bool is_trying;    /* a connection tries while none stands */
-    bool is_down;      /* none stands, and the last try was in vain */
-    int64_t useful_ms; /* when the last useful connection went */
+    bool is_trying;    /* no connection is open, and one tries to connect */
+    bool is_down;      /* no connection is open, and the last try failed */
+    int64_t useful_ms; /* when the last useful connection was closed */
     int64_t next_try_ms, backoff_ms, refused_until_ms;
     unsigned jitter;
     struct dir_version password; /* its file, as it was last looked at */
@@ -63,7 +63,7 @@ struct dir_pool {
     struct dir_job *buckets[BUCKETS];
 };
 
-/* Everything below here up to the connections' part is called with the lock held. */
+/* The functions from here to "The connections' part" are called with the lock held. */
 
 static void
 wake(struct member *m)
@@ -73,7 +73,7 @@ wake(struct member *m)
     if (m->is_woken)
         return;
     m->is_woken = true;
-    /* It cannot fail but by overflow, when it is readable anyway. */
+    /* It fails only if the counter would overflow, and then it is readable anyway. */
     if (write(m->wake, &one, sizeof one) < 0)
         assert(errno == EAGAIN);
 }
@@ -85,7 +85,7 @@ wake_all(struct dir_pool *p)
         wake(&p->members[i]);
 }
 
-/* A connection should be with another server, or under the new password. */
+/* Should M reconnect, to another server or with the new password? */
 static bool
 goes_home(const struct dir_pool *p, const struct member *m)
 {
@@ -93,15 +93,15 @@ goes_home(const struct dir_pool *p, const struct member *m)
            (m->uri > 0 && dir_servers_is_up(p->servers, 0));
 }
 
-/* One that should open anew gets no questions, or it would never be without. */
+/* A connection that should reconnect gets no more questions, or it might never become idle. */
 static bool
 takes_jobs(const struct dir_pool *p, const struct member *m)
 {
     return m->is_ready && !goes_home(p, m);
 }
 
-/* For a new question: the connection with the least to do; and all of them, if the one before it is
- * still there (whoever was woken for that may hang). */
+/* For a new question, wake the least busy connection; or all, if the previous question is still in
+ * the queue (WAS_WAITING), since the connection that was woken for it may hang. */
 static void
 wake_for_job(struct dir_pool *p, bool was_waiting)
 {
@@ -180,7 +180,7 @@ job_free(struct dir_job *job)
     free(job);
 }
 
-/* Post V to every waiter of JOB, which is in no list any longer, and free it. */
+/* Post V to every waiter of JOB, which must be out of the queue and the table, and free it. */
 static void
 job_answer(struct dir_job *job, const struct dir_verdict *v, struct dir_detail *detail)
 {
@@ -234,8 +234,8 @@ job_add_waiter(struct dir_job *job, struct dir_inbox *box, uint64_t id, unsigned
     return true;
 }
 
-/* No connection stands and none is to be had.  Not so until a restarted server had its time, after
- * a connection that was of use. */
+/* No connection is open, and none can be opened: fail all questions.  Not within the timeout after
+ * a useful connection was closed, in which a server may restart. */
 static void
 go_down(struct dir_pool *p, bool is_refused)
 {
@@ -245,7 +245,7 @@ go_down(struct dir_pool *p, bool is_refused)
     fail_queue(p);
 }
 
-/* Up to a quarter more or less, so that a fleet does not come back as one. */
+/* Up to a quarter more or less, so that many instances do not reconnect at the same time. */
 static int64_t
 jittered(struct dir_pool *p, int64_t ms)
 {
@@ -257,7 +257,7 @@ static void
 server_state(struct dir_pool *p, size_t uri, const char *error)
 {
     if (dir_servers_note(p->servers, uri, error))
-        wake_all(p); /* who is with it may have to go */
+        wake_all(p); /* its connections may have to reconnect */
 }
 
 /* The connections' part. */
@@ -460,7 +460,7 @@ void
 dir_pool_done(struct dir_pool *p, size_t who, struct dir_job *job, const struct dir_verdict *v,
               struct dir_detail *detail)
 {
-    /* The cache first: an asker who comes when the job is gone must find the answer there. */
+    /* First the cache: once the job is gone, the next asker must find the answer there. */
     dir_cache_put(p->cache, span_of(job->key, job->n), clock_ms(), v);
     pthread_mutex_lock(&p->lock);
     p->members[who].in_flight--;
@@ -609,7 +609,7 @@ dir_pool_free(struct dir_pool **pool)
     for (size_t i = 0; i < p->n_members; i++)
         dir_connection_free(&p->members[i].connection);
     for (size_t i = 0; i < p->n_members; i++)
-        close(p->members[i].wake); /* any of the threads wakes the others, to its end */
+        close(p->members[i].wake); /* only now: until it ends, a thread may wake the others */
     dir_watchdog_free(&p->watchdog);
     while ((job = queue_pop(p)) != NULL)
         job_free(job);
@@ -628,7 +628,7 @@ ask_locked(struct dir_pool *p, struct span key, bool with_detail, struct dir_inb
     uint64_t hash = siphash64(&p->key, key.p, key.n);
     struct dir_job *job = with_detail ? NULL : *job_find(p, hash, key);
 
-    /* Who wants to know why nobody can be asked is told. */
+    /* A question with detail is accepted even then: its answer explains why. */
     if ((p->is_down && !with_detail) || p->end != DIR_POOL_GO_ON)
         return false;
     if (job)

@@ -7,21 +7,21 @@
 #include "proxy/relay/pool.h"
 #include "proxy/relay/relay.h"
 
-/* The search for a connection that serves one transaction: host after host until one has served, or
- * none is left.  A burst and a question differ in what they send; how they come to a connection,
- * and what a lost one means, is the same. */
+/* Find a connection for one transaction: try host after host until one has served it or none is
+ * left.  A delivery and a question (relay_ask) send different commands; how they get a connection,
+ * and what the loss of one means, is the same for both. */
 
 struct attempt;
 
 enum attempt_end {
-    ATTEMPT_NO_HOST, /* none is up, or all that are were tried */
-    ATTEMPT_BUSY,    /* queue_timeout is over */
+    ATTEMPT_NO_HOST, /* no host is up that was not tried already */
+    ATTEMPT_BUSY,    /* no connection became free within queue_timeout */
     ATTEMPT_NO_MEMORY
 };
 
 struct attempt_events {
-    void (*ready)(void *arg);                      /* attempt.d is yours: set its owner, and send */
-    void (*over)(void *arg, enum attempt_end why); /* no connection, and the search is at its end */
+    void (*ready)(void *arg);                      /* use attempt.d: set its owner, and send */
+    void (*over)(void *arg, enum attempt_end why); /* the search failed */
 };
 
 struct attempt {
@@ -30,38 +30,38 @@ struct attempt {
     struct pool *pool; /* held */
     struct pool_request *request;
     struct pool_wish wish;
-    struct downstream *d; /* NULL: none at present */
-    unsigned host;        /* D's, or the last one tried, if it HAS_HOST */
+    struct downstream *d; /* the connection, or NULL */
+    unsigned host;        /* D's, or the last one tried; valid if HAS_HOST */
     bool has_host;
     unsigned n_stale; /* kept connections found dead */
-    bool was_kept;    /* D had served before */
+    bool was_kept;    /* D had served another transaction before */
     bool had_tls_failure;
     struct relay_client client; /* its strings are the two below */
     char *helo, *session;
 };
 
-/* Make A; what the transaction needs is to be put into its wish.  False: memory is out;
- * attempt_clear is due either way.  EVENTS must outlive A, and CLIENT is copied. */
+/* Initialize A.  The caller then puts into A->wish what the transaction requires.  False: memory is
+ * out; even then attempt_clear must be called.  EVENTS must outlive A; CLIENT is copied. */
 bool attempt_init(struct attempt *a, struct pool *p, const struct relay_client *client,
                   const struct attempt_events *events, void *arg);
-/* Seek a connection.  READY may come within the call, else one of the events does from the loop,
- * unless attempt_clear is first.  False: memory is out, and none comes. */
+/* Request a connection.  READY may be called before this returns; otherwise one of the events is
+ * called from the loop, unless attempt_clear comes first.  False: memory is out, and no event is
+ * called. */
 bool attempt_start(struct attempt *a);
-/* Send as CLIENT: what downstream_send and downstream_ask want to know of it.  Valid as long as A.
- */
+/* The client, for downstream_send and downstream_ask.  Valid as long as A. */
 struct downstream_client attempt_client(const struct attempt *a);
 /* The label of the last host tried, NAME:PORT; "" for none. */
 const char *attempt_host(const struct attempt *a);
-/* The transaction is over: the connection, if there is one, goes back to the pool, IS_BROKEN if it
+/* The transaction is over: return the connection, if there is one, to the pool.  IS_BROKEN: it
  * cannot serve another. */
 void attempt_give(struct attempt *a, bool is_broken);
-/* The connection was lost, as FAIL says, before the downstream can have taken anything: it is given
- * up.  True: its host is not tried again for this transaction; false: it was a kept connection that
- * had gone stale, which says nothing of its host. */
+/* The connection was lost because of FAIL, before the downstream can have accepted anything: drop
+ * it.  True: its host is not tried again for this transaction.  False: it was a kept connection
+ * that had gone stale, which says nothing about its host. */
 bool attempt_lost(struct attempt *a, enum downstream_fail fail);
-/* Seek the next one; an event comes, maybe within the call. */
+/* Request the next connection.  An event is called, maybe before this returns. */
 void attempt_go_on(struct attempt *a);
-/* Give up what is sought or held, and forget the rest. */
+/* Cancel the request, drop the connection, and free what A owns. */
 void attempt_clear(struct attempt *a);
 
 #endif
