@@ -51,12 +51,13 @@ tsan:
 	ctest --preset tsan -j $(JOBS) -R '$(TSAN_UNIT)|$(TSAN_REGRESS)'
 
 # Each test of a file once, with the first of its parameters (conftest.py), a file for each job: a start takes 2 s.  Left
-# out are those for which that is too slow (bounds, greeting, harvest, harvest_clients, laws, pool), whose Postern has 10,000
-# connections, a preloaded clock or namespaces (disasters, clock_steps, network), that hardly start one (check, control,
-# documents), where libldap loses memory of its own (directory_live), and what is the same over again.
+# out: what counts on times that are too short there (bounds, directory_lies, operation, pool), what has 10,000
+# connections, a preloaded clock or namespaces (disasters, clock_steps, network), what hardly starts the daemon (check,
+# control, documents), where libldap loses memory of its own (directory_live), and for the time it takes, samba, greeting,
+# harvest, harvest_clients, laws, order_of_judgement, refusals and start.
 VALGRIND = backscatter content control_effects damaged_state directories_together dns_policy downstream_tls drain \
-    end_to_end faults hostile http injection learnt_verdicts log pipelining proxied_client redis_fleet reload \
-    snapshot_looks spool starttls syslog tls_strength
+    end_to_end faults hostile http injection learnt_verdicts limits log pipelining proxied_client recipients \
+    redis_fleet reload smuggling snapshot_looks spool starttls syslog tls_strength
 valgrind:
 	$(PACKAGES) build test run valgrind
 	cmake --preset release
