@@ -5,15 +5,14 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log_queue.h"
 #include "base/log_target.h"
+#include "base/thread.h"
 
 #define QUEUE_BYTES (4 << 20)
 #define CLOSE_MS    1000 /* log_close waits no longer */
@@ -53,28 +52,17 @@ static pthread_t writer_thread;
 static void
 init_conditions(void)
 {
-    pthread_condattr_t monotonic;
-
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&writer.wake, &monotonic);
-    pthread_cond_init(&writer.ended, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-}
-
-static struct timespec
-moment_of(int64_t ms)
-{
-    return (struct timespec){.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+    thread_cond_init(&writer.wake);
+    thread_cond_init(&writer.ended);
 }
 
 /* Wait for MS, or until log_close or log_reopen has something to say. */
 static void
 pause_ms(int64_t ms)
 {
-    struct timespec end = moment_of(clock_ms() + ms);
+    int64_t end_ms = clock_ms() + ms;
 
-    while (!writer.is_changed && pthread_cond_timedwait(&writer.wake, &writer.lock, &end) == 0)
+    while (!writer.is_changed && thread_cond_wait(&writer.wake, &writer.lock, end_ms) == 0)
         ;
     writer.is_changed = false;
 }
@@ -218,20 +206,6 @@ write_lines(void *argument)
     return NULL;
 }
 
-/* The process's signals are for its other threads; a broken pipe is an error here, no signal. */
-static int
-start_thread(struct log_target *target)
-{
-    sigset_t all, before;
-    int rc;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&writer_thread, NULL, write_lines, target);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
-}
-
 static int
 start(struct log_target *target, struct err *e)
 {
@@ -244,7 +218,7 @@ start(struct log_target *target, struct err *e)
     if (!writer.queue)
         return err_errno(e, ERR_SYSTEM, ENOMEM, "log");
     writer.is_idle = writer.is_changed = writer.is_closing = writer.has_ended = false;
-    rc = start_thread(target);
+    rc = thread_start(&writer_thread, write_lines, target);
     if (rc != 0) {
         log_queue_free(&writer.queue);
         return err_errno(e, ERR_SYSTEM, rc, "log: no thread");
@@ -301,7 +275,7 @@ log_reopen(const struct log_options *options, struct err *e)
 void
 log_close(void)
 {
-    struct timespec end = moment_of(clock_ms() + CLOSE_MS);
+    int64_t end_ms = clock_ms() + CLOSE_MS;
     uint64_t lines_lost = 0;
     bool has_ended;
 
@@ -312,7 +286,7 @@ log_close(void)
     }
     writer.is_closing = writer.is_changed = true;
     pthread_cond_signal(&writer.wake);
-    while (!writer.has_ended && pthread_cond_timedwait(&writer.ended, &writer.lock, &end) == 0)
+    while (!writer.has_ended && thread_cond_wait(&writer.ended, &writer.lock, end_ms) == 0)
         ;
     has_ended = writer.has_ended;
     writer.mode = has_ended ? MODE_CLOSED : MODE_ABANDONED;

@@ -3,11 +3,11 @@
 
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/time.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "ldap/dir_link.h"
 #include "ldap/dir_query.h"
 #include "ldap/dir_timing.h"
@@ -336,7 +336,6 @@ dir_connection_new(struct dir_pool *pool, size_t who, const struct dir_plan *pla
                    struct dir_watchdog *w, int wake, struct err *e)
 {
     struct dir_connection *c = calloc(1, sizeof *c);
-    sigset_t all, before;
     int rc;
 
     if (c)
@@ -351,10 +350,7 @@ dir_connection_new(struct dir_pool *pool, size_t who, const struct dir_plan *pla
     c->plan = plan;
     c->wake = wake;
     dir_link_init(&c->link, w);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&c->thread, NULL, run, c);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    rc = thread_start(&c->thread, run, c);
     if (rc != 0) {
         err_errno(e, ERR_SYSTEM, rc, "a thread");
         free(c->is_tried);

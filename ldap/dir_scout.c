@@ -2,11 +2,10 @@
 #include "ldap/dir_scout.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "ldap/dir_wire.h"
 
 #define FIRST_MS   10000
@@ -46,13 +45,11 @@ next_visit(const struct dir_scout *s)
 static bool
 pause_scout(struct dir_scout *s, int64_t until_ms)
 {
-    struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
-                             .tv_nsec = (long)(until_ms % 1000) * 1000000L};
     bool is_ending;
 
     pthread_mutex_lock(&s->lock);
     while (!s->is_ending && clock_ms() < until_ms)
-        pthread_cond_timedwait(&s->changed, &s->lock, &until);
+        (void)thread_cond_wait(&s->changed, &s->lock, until_ms);
     is_ending = s->is_ending;
     pthread_mutex_unlock(&s->lock);
     return !is_ending;
@@ -107,8 +104,6 @@ dir_scout_new(struct dir_pool *pool, const struct dir_plan *plan, struct dir_wat
 {
     const size_t n = plan->conf->uri.n;
     struct dir_scout *s = calloc(1, sizeof *s + n * sizeof s->visits[0]);
-    pthread_condattr_t monotonic;
-    sigset_t all, before;
     int rc;
 
     if (!s) {
@@ -122,14 +117,8 @@ dir_scout_new(struct dir_pool *pool, const struct dir_plan *plan, struct dir_wat
         s->visits[i] = (struct visit){.next_ms = clock_ms() + (i == 0 ? FIRST_MS : STANDBY_MS),
                                       .pause_ms = FIRST_MS};
     pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&s->thread, NULL, run, s);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    thread_cond_init(&s->changed);
+    rc = thread_start(&s->thread, run, s);
     if (rc != 0) {
         err_errno(e, ERR_SYSTEM, rc, "a thread");
         pthread_cond_destroy(&s->changed);

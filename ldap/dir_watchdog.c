@@ -4,13 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 struct dir_watchdog {
     pthread_t thread;
@@ -70,14 +69,7 @@ watch(void *arg)
     pthread_mutex_lock(&w->lock);
     while (!w->is_ending) {
         w->wakes_ms = look(w, clock_ms());
-        if (w->wakes_ms == INT64_MAX) {
-            pthread_cond_wait(&w->changed, &w->lock);
-        } else {
-            struct timespec until = {.tv_sec = (time_t)(w->wakes_ms / 1000),
-                                     .tv_nsec = (long)(w->wakes_ms % 1000) * 1000000L};
-
-            pthread_cond_timedwait(&w->changed, &w->lock, &until);
-        }
+        (void)thread_cond_wait(&w->changed, &w->lock, w->wakes_ms);
     }
     pthread_mutex_unlock(&w->lock);
     return NULL;
@@ -87,8 +79,6 @@ struct dir_watchdog *
 dir_watchdog_new(struct err *e)
 {
     struct dir_watchdog *w = calloc(1, sizeof *w);
-    pthread_condattr_t monotonic;
-    sigset_t all, before;
     int rc;
 
     if (!w) {
@@ -96,15 +86,9 @@ dir_watchdog_new(struct err *e)
         return NULL;
     }
     pthread_mutex_init(&w->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    thread_cond_init(&w->changed);
     w->wakes_ms = INT64_MAX;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&w->thread, NULL, watch, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    rc = thread_start(&w->thread, watch, w);
     if (rc != 0) {
         err_errno(e, ERR_SYSTEM, rc, "a thread");
         pthread_cond_destroy(&w->changed);

@@ -3,7 +3,6 @@
 
 #include <malloc.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "ldap/dir_filter.h"
 #include "ldap/sync_duplicates.h"
 #include "ldap/sync_look.h"
@@ -379,12 +379,8 @@ wait_for_task(struct sync *y, struct asker **asker)
 
     pthread_mutex_lock(&y->lock);
     y->is_looking = false;
-    while (!atomic_load(&y->is_ending) && !y->askers && !y->is_retried && clock_ms() < y->next_ms) {
-        const struct timespec until = {.tv_sec = (time_t)(y->next_ms / 1000),
-                                       .tv_nsec = (long)(y->next_ms % 1000) * 1000000L};
-
-        pthread_cond_timedwait(&y->changed, &y->lock, &until);
-    }
+    while (!atomic_load(&y->is_ending) && !y->askers && !y->is_retried && clock_ms() < y->next_ms)
+        (void)thread_cond_wait(&y->changed, &y->lock, y->next_ms);
     if (atomic_load(&y->is_ending)) {
         task = TASK_END;
     } else if (y->askers) {
@@ -443,19 +439,6 @@ fingerprint_of(const struct dir_plan *plan)
     return siphash128(&key, text.text, text.n);
 }
 
-static int
-start_thread(struct sync *y, struct err *e)
-{
-    sigset_t all, before;
-    int rc;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&y->thread, NULL, run, y);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc == 0 ? 0 : err_errno(e, ERR_SYSTEM, rc, "a thread");
-}
-
 static void
 destroy(struct sync *y)
 {
@@ -486,14 +469,14 @@ begin(struct sync *y, struct err *e)
     if (!y->part)
         return -1;
     snapshot_mark(y->part, &y->mark);
-    return start_thread(y, e);
+    int rc = thread_start(&y->thread, run, y);
+    return rc == 0 ? 0 : err_errno(e, ERR_SYSTEM, rc, "a thread");
 }
 
 struct sync *
 sync_new(const struct settings_directory *conf, struct snapshot *s, struct err *e)
 {
     struct sync *y = calloc(1, sizeof *y);
-    pthread_condattr_t monotonic;
 
     if (!y) {
         err_set(e, ERR_SYSTEM, "out of memory");
@@ -506,10 +489,7 @@ sync_new(const struct settings_directory *conf, struct snapshot *s, struct err *
     y->jitter = (unsigned)clock_ns();
     atomic_init(&y->is_ending, false);
     pthread_mutex_init(&y->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&y->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    thread_cond_init(&y->changed);
     if (begin(y, e) < 0) {
         destroy(y);
         return NULL;

@@ -3,8 +3,6 @@
 #include "policy/name_lookup.h"
 
 #include <netdb.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -13,6 +11,7 @@
 #include <event2/event.h>
 
 #include "base/span.h"
+#include "base/thread.h"
 
 /* The thread's and the asker's; the last one frees it. */
 struct question {
@@ -76,24 +75,15 @@ on_answer(evutil_socket_t fd, short what, void *arg)
 static bool
 start_thread(struct question *q)
 {
-    pthread_attr_t attributes;
-    sigset_t all, before;
     pthread_t thread;
-    bool is_started;
 
-    if (pthread_attr_init(&attributes) != 0)
-        return false;
-    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    /* Signals are the loop's. */
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
     atomic_fetch_add(&q->references, 1);
-    is_started = pthread_create(&thread, &attributes, look_up, q) == 0;
-    if (!is_started)
+    if (thread_start(&thread, look_up, q) != 0) {
         question_unref(q);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attributes);
-    return is_started;
+        return false;
+    }
+    (void)pthread_detach(thread);
+    return true;
 }
 
 struct name_lookup *
