@@ -6,9 +6,9 @@
 #include "ldap/dir_plan.h"
 #include "ldap/dir_watchdog.h"
 
-/* A thread tries the servers that no connection stands with, now and then: the first one, so that
- * connections return to it and no question waits for one that may still hang; and those that stand
- * by, so that their state is known before they are needed. */
+/* A thread that tries, at intervals, the servers without an open connection: the first server, so
+ * that connections return to it and no question waits for a server that may still hang; and the
+ * stand-by servers, so that their state is known before they are needed. */
 
 struct dir_scout;
 

@@ -11,7 +11,7 @@
 #define TELL_AGAIN_MS 10000 /* another error of a server that is down */
 
 struct server {
-    bool is_known, is_up; /* is_known: its state has been told */
+    bool is_known, is_up; /* is_known: its state has been logged */
     bool is_news;         /* its error has not */
     int64_t told_ms;
     char error[160];
@@ -20,10 +20,10 @@ struct server {
 struct dir_servers {
     const struct settings_directory *conf;
     char search_error[160]; /* why the last question stayed open; empty: it was answered */
-    size_t search_uri;      /* of whom it was asked */
+    size_t search_uri;      /* the server that was asked */
     bool is_search_told;    /* it is in the log */
     int64_t search_told_ms; /* when that was the last time */
-    bool is_doubtful;       /* nothing was answered yet since connections stand again */
+    bool is_doubtful;       /* no search was answered since connections are open again */
     int64_t probe_ms;       /* when to probe again, while there is an error */
     struct server v[];
 };

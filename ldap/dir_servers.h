@@ -26,7 +26,7 @@ bool dir_servers_are_all_down(const struct dir_servers *s);
 
 /* How the last search of a server went: ERROR is why it stays open, NULL if it was answered. */
 void dir_servers_searched(struct dir_servers *s, size_t uri, const char *error);
-/* The first connection stands: it has yet to be seen whether searches are answered. */
+/* The first connection is open: whether searches are answered is not known yet. */
 void dir_servers_doubt(struct dir_servers *s);
 /* No search was answered since then, but one has failed. */
 bool dir_servers_are_mute(const struct dir_servers *s);

@@ -96,7 +96,7 @@ tell_taken(struct sync *y, const struct snapshot_look *look, const struct snapsh
     log_end(&l);
 }
 
-/* The error is told once, until there is another or none. */
+/* The error is logged once, until there is another or none. */
 static void
 set_error(struct sync *y, const char *error)
 {
@@ -233,7 +233,7 @@ look_at(struct sync *y, struct sync_look *k, struct order *order,
     y->mark = k->mark;
     pthread_mutex_unlock(&y->lock);
     tell_taken(y, &look, &order->result);
-    /* A refused look stays told until a full one was taken. */
+    /* A refused look is reported until a full one was taken. */
     if (y->full_after_s == 0)
         set_error(y, "");
     return LOOK_TAKEN;

@@ -68,7 +68,7 @@ on_result(ldap_sync_t *ls, LDAPMessage *m, int is_delete_phase)
     return code;
 }
 
-/* Who is neither changed nor present is gone: to the changed ones with them. */
+/* Objects neither changed nor present were deleted: add them to the changed ones. */
 static int
 note_missing(struct sync_look *k)
 {

@@ -47,7 +47,7 @@ struct stream {
     bool is_write_armed;
     bool wants_shutdown;
     bool send_was_short; /* stream_send owes the owner a `drained` */
-    bool has_ended;      /* `ended` was told or is no longer of interest */
+    bool has_ended;      /* `ended` was called, or need not be any more */
     bool has_read;       /* within this call of OpenSSL's */
     bool is_dead;
     struct event read_event;
@@ -202,7 +202,7 @@ arm_write(struct stream *s, bool on)
         event_del(s->write_event);
 }
 
-/* The end of input, told once; reading stops.  False when the owner freed the stream. */
+/* Report the end of input, once; reading stops.  False when the owner freed the stream. */
 static bool
 tell_end(struct stream *s, enum stream_end end)
 {
@@ -349,7 +349,7 @@ stream_send(struct stream *s, const struct iovec *iov, int n)
     return total;
 }
 
-/* Offer what is kept and FRESH (which stands in the loop's scratch) to the owner. False when the
+/* Offer what is kept and FRESH (which is in the loop's scratch) to the owner. False when the
  * stream was freed. */
 static bool
 offer(struct stream *s, const char *fresh, size_t n)
@@ -380,8 +380,8 @@ offer(struct stream *s, const char *fresh, size_t n)
 }
 
 /* OpenSSL reads on until a record has content for us, and a peer may send others for ever:
- * KeyUpdates.  So it gets one read of the socket for each that it was asked for; behind that,
- * nothing more is there for now. */
+ * KeyUpdates.  So it gets one read of the socket for each that it was asked for; after that
+ * it is told that nothing more is there for now. */
 static long
 on_tls_socket(BIO *socket, int operation, const char *p, size_t n, int argi, long argl, int result,
               size_t *done)
@@ -447,7 +447,7 @@ tls_end(struct stream *s, enum stream_end *end)
     return true;
 }
 
-/* Read once. > 0 octets in scratch, 0 nothing now, -1 the end was told (S may be gone). */
+/* Read once. > 0 octets in scratch, 0 nothing now, -1 the end was reported (S may be gone). */
 static ssize_t
 transport_read(struct stream *s)
 {
@@ -550,8 +550,8 @@ on_readable(evutil_socket_t fd, short what, void *arg)
         shake_hands(s);
         return;
     }
-    /* Paused: taking the event out only now spares two system calls for every short wait.  A peer
-     * that is gone is told at once, for nobody needs to wait for it. */
+    /* Paused: taking the event out only now spares two system calls for every short wait.  That
+     * a peer is gone is reported at once, since there is nothing to wait for. */
     if (s->is_paused || s->tls == TLS_WAITS_FLUSH) {
         arm_read(s, false);
         enum stream_end end;

@@ -28,7 +28,7 @@ enum stream_end {
     STREAM_END_TLS,       /* TLS: the handshake or the record layer failed */
 };
 
-/* What the owner is told.  Any of them may call stream_free. */
+/* The callbacks of the owner.  Any of them may call stream_free. */
 struct stream_events {
     /* Octets have come.  Returns how many were used; the rest is kept and comes again in front of
      * what follows.  Not called while the stream is paused. */
@@ -62,7 +62,7 @@ bool stream_write(struct stream *s, const void *p, size_t n);
 void stream_flush(struct stream *s);
 /* Octets of output that the kernel has not taken. */
 size_t stream_pending(const struct stream *s);
-/* Write these octets behind the output, without a copy.  Returns how many were taken, which may be
+/* Write these octets after the output, without a copy.  Returns how many were taken, which may be
  * fewer or 0: the caller comes back with the rest, the same octets, on `drained`. */
 size_t stream_send(struct stream *s, const struct iovec *iov, int n);
 
@@ -76,7 +76,7 @@ bool stream_has_input(struct stream *s);
 
 /* Is the peer still there, and has it said nothing that was not handed over? */
 bool stream_is_quiet(struct stream *s);
-/* Has the peer ended its side (or the connection), though octets may stand before that? */
+/* Has the peer ended its side (or the connection), though unread input may precede that? */
 bool stream_peer_has_ended(const struct stream *s);
 /* Has the peer's kernel all that we said? */
 bool stream_is_acknowledged(const struct stream *s);

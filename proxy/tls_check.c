@@ -10,7 +10,7 @@
 
 #define SOON_DAYS 14
 
-/* Where a fault is told. */
+/* Where a fault is reported. */
 struct place {
     struct faults *faults;
     unsigned line;
@@ -60,7 +60,7 @@ check_dates(const struct place *p, const X509 *certificate)
     tell(p, true, text);
 }
 
-/* NULL: told, or not to be read. */
+/* NULL: reported, or not readable. */
 static EVP_PKEY *
 read_key(const struct place *p)
 {
@@ -132,7 +132,7 @@ check_inbound(const struct settings_tls *s, struct faults *f)
         tell_error(&(struct place){f, s->ciphers_line, "ciphers", s->ciphers});
     SSL_CTX_free(context);
     for (size_t i = 0; i < s->certificate.n || i < s->key.n; i++) {
-        /* One without the other is told by settings_examine. */
+        /* One without the other is reported by settings_examine. */
         struct place certificate = {f, s->certificate_line, "certificate", NULL};
         struct place key = {f, s->key_line, "key", NULL};
         if (i < s->certificate.n)

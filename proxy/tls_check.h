@@ -5,8 +5,8 @@
 #include "conf/settings.h"
 
 /* What the settings name and only OpenSSL can judge: certificates, keys, authorities, ciphers. Each
- * of them is told, with the file; what has expired, or will within two weeks, as a warning.  ST may
- * have faults; files that cannot be read were told by settings_examine. */
+ * fault is reported, with the file; what has expired, or will within two weeks, as a warning.  ST
+ * may have faults; files that cannot be read were reported by settings_examine. */
 void tls_check(const struct settings *st, struct faults *f);
 
 #endif

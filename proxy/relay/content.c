@@ -135,7 +135,7 @@ write_stuffed(struct content *c)
             return CONTENT_BLOCKED;
         if (status == MESSAGE_READ_WAIT)
             return CONTENT_WAIT;
-        /* What stands in the stream's own buffers is not out yet either. */
+        /* What is in the stream's own buffers is not written yet either. */
         if (c->has_end)
             return stream_pending(c->stream) == 0 ? CONTENT_WRITTEN : CONTENT_BLOCKED;
     }
@@ -171,7 +171,7 @@ write_chunk(struct content *c)
         case MESSAGE_READ_FAILED:
             return CONTENT_FAILED;
         case MESSAGE_READ_END:
-            /* What stands in the stream's own buffers is not out yet either. */
+            /* What is in the stream's own buffers is not written yet either. */
             return stream_pending(c->stream) == 0 ? CONTENT_WRITTEN : CONTENT_BLOCKED;
         }
     }

@@ -34,7 +34,7 @@ struct host_addresses {
 
 struct hosts *hosts_new(void);
 void hosts_free(struct hosts **h);
-/* Make the routes of ST known.  Those that stand already (same name, same hosts) keep their state;
+/* Make the routes of ST known.  Those that exist already (same name, same hosts) keep their state;
  * routes that are gone stay until hosts_free, since connections may still count on them. */
 int hosts_update(struct hosts *h, const struct settings *st);
 /* The route of a downstream section; NULL if unknown. */

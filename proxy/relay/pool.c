@@ -73,7 +73,7 @@ struct pool {
     TAILQ_HEAD(, pool_request) failed;
     struct event *kick; /* tells failed requests, and serves new ones, from the loop */
     bool is_retired;
-    bool waits; /* as told to the route */
+    bool waits; /* as reported to the route */
 };
 
 static void member_opened(void *owner);

@@ -39,7 +39,7 @@ struct relay_client {
     const char *session; /* id, for the log; copied */
 };
 
-/* OUTCOME and M are valid during the call; the relay is freed behind it. */
+/* OUTCOME and M are valid during the call; the relay is freed after it. */
 typedef void relay_done_fn(void *arg, const struct relay_outcome *outcome, struct message *m);
 
 /* Begin.  M is taken over, and freed after DONE, which is called exactly once from the loop, unless

@@ -153,7 +153,7 @@ session_bdat(struct session *s, struct span argument)
     uint32_t delay_ms = 0;
 
     if (smtp_bdat_parse(argument, &bdat) != SMTP_SYNTAX_OK) {
-        /* How many octets follow is not known: nothing behind it can be read as commands. */
+        /* How many octets follow is not known: nothing after it can be read as commands. */
         session_reply_close(s, SMTP_REPLY_BDAT_ARGUMENT, NULL, "bdat");
         return;
     }
@@ -278,7 +278,7 @@ session_content(struct session *s, struct span in)
     return s->input == SESSION_INPUT_DATA ? data_content(s, in) : chunk_content(s, in);
 }
 
-/* --- behind the content --- */
+/* --- after the content --- */
 
 /* A verdict of ours on the whole message. */
 static void

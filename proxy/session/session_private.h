@@ -42,8 +42,8 @@ enum session_input {
 
 /* A recipient under judgement: lives over the questions about it. */
 struct session_candidate {
-    int64_t now_ms;         /* when it began, or went on behind an answer */
-    size_t canonical_n, at; /* of `canonical`, and where its @ stands */
+    int64_t now_ms;         /* when it began, or continued after an answer */
+    size_t canonical_n, at; /* the length of `canonical`, and the index of its @ */
     const struct settings_domain *domain;
     struct decide_input input;
     struct decision decision;
@@ -98,7 +98,7 @@ struct session {
     enum session_wait wait;
     enum session_input input;
     enum smtp_phase phase;
-    bool has_more; /* octets stand behind the command at hand */
+    bool has_more; /* input follows the current command */
     bool is_esmtp, is_tls, is_told, is_counted, is_greeted, is_dead, has_tarpit;
     uint16_t port;
     struct netaddr peer; /* the client before any XCLIENT: who may say that */
@@ -122,7 +122,7 @@ struct session {
     bool has_ended;  /* its side; it waits for the reply to its message, if for anything */
     bool is_shaking; /* counted among the handshakes */
     struct session_transaction *tx;
-    /* the chunk of BDAT at hand; it may stand outside of any transaction */
+    /* the current chunk of BDAT, maybe outside of any transaction */
     uint64_t chunk_left;
     bool is_last_chunk;
     enum smtp_reply_id chunk_refusal; /* its octets are thrown away first */
@@ -139,7 +139,7 @@ void session_reply_value(struct session *s, const struct smtp_reply *reply);
  * static. */
 void session_reply_close(struct session *s, enum smtp_reply_id id, const char *argument,
                          const char *reason);
-/* Say a reply after DELAY_MS (0: now), and close behind it if CLOSES. TEXT is a whole reply. */
+/* Send a reply after DELAY_MS (0: now), and then close if CLOSES.  TEXT is a whole reply. */
 void session_reply_later(struct session *s, struct span text, uint32_t delay_ms,
                          const char *closes);
 /* A protocol error was answered: too many end the session. */
@@ -155,7 +155,7 @@ bool session_enter_handshake(struct session *s);
  * meanwhile. */
 void session_continue(struct session *s);
 void session_reset(struct session *s); /* the transaction is over */
-/* The address of the client as it stands now was told or changed: judge it and greet it. */
+/* The client's address is known, or was changed: judge the client and greet it. */
 void session_greet(struct session *s);
 const struct netaddr *session_client(const struct session *s);
 

@@ -15,7 +15,7 @@
 
 static void judge(struct session *s);
 
-/* --- what is told --- */
+/* --- the log --- */
 
 static const char *
 source_text(const struct session_candidate *c)
@@ -148,7 +148,7 @@ note_late(struct session *s, const struct session_candidate *c, uint32_t delay_m
     struct session_transaction *tx = s->tx;
 
     if (c->decision.reason == POLICY_REASON_SIZE)
-        return; /* told by what it has at its end */
+        return; /* the actual size is checked at its end */
     if (tx->late_address == NULL) {
         tx->late_reason = c->decision.reason;
         tx->late_address = span_dup(span_of(c->rcpt.path.text, c->rcpt.path.n));
@@ -249,7 +249,7 @@ conclude(struct session *s, struct session_candidate *c)
 
 /* --- questions --- */
 
-/* The judgement goes on behind an answer that came from the loop. */
+/* Continue the judgement after an answer that came from the loop. */
 static void
 resume(struct session *s)
 {
@@ -352,7 +352,7 @@ recall(const struct session *s, const struct session_candidate *c, bool take_sta
                               take_stale, c->now_ms);
 }
 
-/* recipients = downstream: its word stands for the directory's. */
+/* recipients = downstream: its answer is taken in place of the directory's. */
 static void
 on_verified(void *arg, const struct smtp_reply *reply, enum relay_answer about)
 {
