@@ -4,9 +4,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
-#include <openssl/evp.h>
 #include <openssl/ssl.h>
-#include <openssl/x509.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -14,6 +12,7 @@
 #include <unistd.h>
 
 #include "proxy/stream.h"
+#include "tests/unit/tls_server.h"
 
 /* What a peer may do to a loop by TLS records that have no content for us. */
 
@@ -64,20 +63,10 @@ static const struct stream_events events = {
 static SSL_CTX *
 server_context(void)
 {
-    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *certificate = X509_new();
+    SSL_CTX *context = tls_server_context();
 
-    X509_gmtime_adj(X509_getm_notBefore(certificate), 0);
-    X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
-    assert_int_equal(X509_set_pubkey(certificate, key), 1);
-    assert_true(X509_sign(certificate, key, EVP_sha256()) > 0);
-    assert_int_equal(SSL_CTX_use_certificate(context, certificate), 1);
-    assert_int_equal(SSL_CTX_use_PrivateKey(context, key), 1);
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(context, 1);
-    X509_free(certificate);
-    EVP_PKEY_free(key);
     return context;
 }
 

@@ -6,28 +6,18 @@
 
 #include <cmocka.h>
 #include <openssl/ssl.h>
-#include <openssl/x509.h>
 
 #include "base/clock.h"
 #include "proxy/tls_ticket.h"
+#include "tests/unit/tls_server.h"
 
 static SSL_CTX *
 server_context(void)
 {
-    SSL_CTX *context = SSL_CTX_new(TLS_server_method());
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509 *certificate = X509_new();
+    SSL_CTX *context = tls_server_context();
 
-    X509_gmtime_adj(X509_getm_notBefore(certificate), 0);
-    X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
-    X509_set_pubkey(certificate, key);
-    assert_true(X509_sign(certificate, key, EVP_sha256()) > 0);
-    assert_int_equal(SSL_CTX_use_certificate(context, certificate), 1);
-    assert_int_equal(SSL_CTX_use_PrivateKey(context, key), 1);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     tls_ticket_use(context);
-    X509_free(certificate);
-    EVP_PKEY_free(key);
     return context;
 }
 
