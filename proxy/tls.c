@@ -292,7 +292,8 @@ on_session(SSL *ssl, SSL_SESSION *session)
 }
 
 /* Sessions are of one context, so of one set of rules for the peer, and of one host: whoever has
- * one was verified as this one must be.  Those of TLS 1.3 are used once (RFC 8446 C.4). */
+ * one was verified as this one must be.  Each is used once at a time: those of TLS 1.3 once at all
+ * (RFC 8446 C.4), and a host that cannot go on with one gets a whole handshake the next time. */
 static void
 resume(SSL *ssl, struct host_session **all, const char *host)
 {
@@ -312,10 +313,8 @@ resume(SSL *ssl, struct host_session **all, const char *host)
     if (m->session == NULL)
         return;
     (void)SSL_set_session(ssl, m->session);
-    if (SSL_SESSION_get_protocol_version(m->session) == TLS1_3_VERSION) {
-        SSL_SESSION_free(m->session);
-        m->session = NULL;
-    }
+    SSL_SESSION_free(m->session);
+    m->session = NULL;
 }
 
 static void
@@ -420,8 +419,8 @@ failed:
     return NULL;
 }
 
-bool
-tls_peer_accepted(const struct tls_client *t, const SSL *ssl)
+static bool
+is_expected(const struct tls_client *t, const SSL *ssl)
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned int n = 0;
@@ -432,13 +431,25 @@ tls_peer_accepted(const struct tls_client *t, const SSL *ssl)
     bool same = certificate != NULL && X509_digest(certificate, EVP_sha256(), digest, &n) == 1 &&
                 n == sizeof(t->fingerprint) && memcmp(digest, t->fingerprint, n) == 0;
     X509_free(certificate);
-    /* Resumed, it would show us the same certificate again, though it had another by then. */
-    struct host_session *session = SSL_get_app_data(ssl);
-    if (!same && session != NULL) {
-        SSL_SESSION_free(session->session);
-        session->session = NULL;
-    }
     return same;
+}
+
+bool
+tls_peer_accepted(const struct tls_client *t, SSL *ssl)
+{
+    struct host_session *m = SSL_get_app_data(ssl);
+    bool is_accepted = is_expected(t, ssl);
+
+    if (m == NULL)
+        return is_accepted;
+    /* Resumed, it would show us the same certificate again, though it had another by then. */
+    if (!is_accepted) {
+        SSL_SESSION_free(m->session);
+        m->session = NULL;
+    } else if (m->session == NULL && SSL_version(ssl) == TLS1_2_VERSION) {
+        m->session = SSL_get1_session(ssl);
+    }
+    return is_accepted;
 }
 
 bool

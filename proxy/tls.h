@@ -31,8 +31,9 @@ int tls_client_new(const struct settings_downstream *ds, struct tls_client **out
 void tls_client_free(struct tls_client **t);
 /* A client's SSL for the host as written (or server_name), which verifies as the settings say. */
 SSL *tls_connect(const struct tls_client *t, const char *host);
-/* After the handshake: is the peer who it must be?  Also holds the fingerprint to it. */
-bool tls_peer_accepted(const struct tls_client *t, const SSL *ssl);
+/* After the handshake: is the peer who it must be?  Also holds the fingerprint to it.  A session
+ * that was resumed may be resumed again from here on. */
+bool tls_peer_accepted(const struct tls_client *t, SSL *ssl);
 /* Is the peer authenticated (verify mode)? For the log. */
 bool tls_peer_verified(const struct tls_client *t);
 

@@ -1,5 +1,8 @@
 """TLS towards the downstream: what is configured is what happens, or the message waits with its sender."""
 
+import socket
+import ssl
+
 import pytest
 
 from conftest import CONTENT
@@ -162,10 +165,11 @@ def test_ehlo_is_said_again(pair):
     assert not any(c.early for c in mx.exchange.connections)
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_3, ssl.TLSVersion.TLSv1_2])
 @pytest.mark.parametrize("certificate, keys", [
     ("exchange", {"mode": "verify", "ca_file": True}), ("stranger", {"mode": "verify", "fingerprint": True}),
     ("stranger", {"mode": "required"})], ids=["verified", "fingerprint", "unverified"])
-def test_a_session_is_resumed(pair, certificates, certificate, keys):
+def test_a_session_is_resumed(pair, certificates, certificate, keys, version):
     """Each message needs a connection of its own; the handshakes after the first are short."""
     keys = dict(keys)
     mode = keys.pop("mode")
@@ -174,11 +178,51 @@ def test_a_session_is_resumed(pair, certificates, certificate, keys):
     if "fingerprint" in keys:
         keys["fingerprint"] = certificates.stranger.fingerprint
     mx = pair(mode, certificate, connection_messages=1, **keys)
+    mx.exchange.tls.maximum_version = version
     for number in range(4):
         assert mx.client().deliver(CONTENT + b"%d\r\n" % number, "anna@example.test").status == "250 2.6.0"
     used = [message.connection for message in mx.exchange.delivered]
     assert all(one.tls for one in used)
     assert [one.is_resumed for one in used] == [False, True, True, True]
+
+
+def client_hello_extensions(hello):
+    """Of a ClientHello in one record: the octets of each, by its number (RFC 8446 4.1.2)."""
+    at = 44 + hello[43]  # record, handshake, version, random; the session's id
+    at += 2 + int.from_bytes(hello[at:at + 2], "big")  # ciphers
+    at += 1 + hello[at]  # compressions
+    at += 2
+    found = {}
+    while at < len(hello):
+        number, length = (int.from_bytes(hello[n:n + 2], "big") for n in (at, at + 2))
+        found[number] = hello[at + 4:at + 4 + length]
+        at += 4 + length
+    return found
+
+
+class NoResumption:
+    """A server's context that drops whoever comes with a session."""
+
+    def __init__(self, context):
+        self.context = context
+        self.resumed = []
+
+    def wrap_socket(self, sock, server_side):
+        extensions = client_hello_extensions(sock.recv(65536, socket.MSG_PEEK))
+        self.resumed.append(any(extensions.get(number) for number in (35, 41)))  # session_ticket, pre_shared_key
+        if self.resumed[-1]:
+            raise ConnectionError("a session")
+        return self.context.wrap_socket(sock, server_side=server_side)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_that_fails_is_not_tried_again(pair, version):
+    mx = pair("required", connection_messages=1)
+    mx.exchange.tls.maximum_version = version
+    mx.exchange.tls = server = NoResumption(mx.exchange.tls)
+    replies = [mx.client().deliver(CONTENT + b"%d\r\n" % number, "anna@example.test").status for number in range(3)]
+    assert replies == ["250 2.6.0", "451 4.7.5", "250 2.6.0"]
+    assert server.resumed == [False, True, False]
 
 
 @pytest.mark.parametrize("without", [(), ("CHUNKING", "BINARYMIME")], ids=["BDAT", "DATA"])
