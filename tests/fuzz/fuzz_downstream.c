@@ -80,7 +80,8 @@ speak(const char *text)
 {
     static const struct world_downstream hostile = {.connected = say_next, .heard = hear};
 
-    world_open(&hostile, SMTP_CAP_BIT(8BITMIME)); /* the host is up again, whatever it did */
+    world_open(WORLD_PLAIN, &hostile,
+               SMTP_CAP_BIT(8BITMIME)); /* the host is up again, whatever it did */
     if (*text == '\0')
         return;
     unsigned before = replies();

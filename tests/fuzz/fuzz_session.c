@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* strcasestr */
+#define _GNU_SOURCE /* memmem, strcasestr */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,8 +8,9 @@
 #include "tests/fuzz/mail_world.h"
 
 /* A whole session between a client that says anything and an honest downstream.  The first octet
- * is the client's address (5: PROXY, 6: XCLIENT), the second what the downstream offers, the third
- * how many octets a piece has (0: all at once).
+ * is the client's address (5: PROXY, 6: XCLIENT), the second what the downstream offers, what the
+ * session works under (enum world_kind) and whether the client makes a handshake or goes on in the
+ * clear once it is told to, the third how many octets a piece has (0: all at once).
  *
  * Whatever the client says: every reply is one, in one line or several of the same code; the
  * downstream hears nothing but commands of ours and content where content belongs; and a client is
@@ -212,6 +213,26 @@ check_replies(const char *p)
     return told;
 }
 
+static bool
+is_told_to_shake(void)
+{
+    static const char ready[] = "220 2.0.0 Ready to start TLS\r\n";
+    size_t n = strlen(world_heard());
+
+    return n >= sizeof(ready) - 1 && strcmp(world_heard() + n - (sizeof(ready) - 1), ready) == 0;
+}
+
+/* Of the N octets at P, those that are sent at once: a client that means it waits after STARTTLS.
+ */
+static size_t
+first_piece(const uint8_t *p, size_t n, bool is_honest)
+{
+    static const char command[] = "STARTTLS\r\n";
+    const uint8_t *at = is_honest ? memmem(p, n, command, sizeof(command) - 1) : NULL;
+
+    return at != NULL ? (size_t)(at - p) + sizeof(command) - 1 : n;
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -224,18 +245,23 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 3)
         return 0;
     uint32_t now = sets[data[1] % 3];
+    enum world_kind kind = (enum world_kind)(data[1] / 3 % WORLD_KINDS);
+    bool shakes = data[1] / 3 / WORLD_KINDS % 2 == 0;
     if (now != offered)
         world_hang_up_all(); /* kept connections know what was offered before */
     offered = now;
     delivered = 0;
-    world_open(&honest, offered);
+    world_open(kind, &honest, offered);
     world_settle();
     world_connect(data[0]);
     world_settle();
     size_t piece = data[2] == 0 ? size : data[2];
-    for (size_t i = 3; i < size && world_is_open(); i += piece) {
-        world_send(data + i, size - i < piece ? size - i : piece);
+    for (size_t i = 3, n; i < size && world_is_open(); i += n) {
+        n = first_piece(data + i, size - i < piece ? size - i : piece, shakes && !world_is_tls());
+        world_send(data + i, n);
         world_settle();
+        if (shakes && !world_is_tls() && is_told_to_shake() && !world_start_tls())
+            break;
     }
     require(check_replies(world_heard()) == delivered);
     world_disconnect();
