@@ -80,7 +80,8 @@ await_client(struct session *s)
     int64_t limit_ms = s->st->server.command_timeout;
 
     s->quiet_ms = now_ms;
-    set_deadline(s, now_ms, left_ms < limit_ms ? (left_ms > 0 ? left_ms : 1) : limit_ms);
+    /* Once it is over, it is over: who sends on and on does not put it off. */
+    set_deadline(s, now_ms, left_ms < limit_ms ? (left_ms > 0 ? left_ms : 0) : limit_ms);
 }
 
 void
@@ -446,7 +447,7 @@ take_proxy_header(struct session *s, struct span in)
         if (header.is_told) {
             s->port = header.port;
             policy_session_begin(&s->policy, s->st, &header.client, true);
-            s->is_told = true;
+            s->is_told = s->is_peer_told = true;
             s->peer = header.client;
         }
         if (used < in.n || stream_has_input(s->stream)) {
@@ -558,14 +559,21 @@ log_connect(const struct session *s)
     log_end(&l);
 }
 
-/* Count the client's network, once its address is known for good. False when it has too many. */
+/* Count the client's network, and no longer the one that the session was counted for.  False when
+ * it has too many. */
 static bool
 count_client(struct session *s)
 {
     struct clients *clients = s->w->srv->clients;
+    /* A proxy that tells nobody's address (LOCAL, UNKNOWN) is not one client. */
+    bool is_proxy =
+        !s->is_told && network_list_contains(&s->st->server.proxy_protocol, session_client(s));
 
     if (s->is_counted)
         clients_leave(clients, &s->counted);
+    s->is_counted = false;
+    if (s->policy.client.is_allowed || is_proxy)
+        return true;
     s->counted = s->policy.client.network;
     s->is_counted =
         clients_enter(clients, &s->counted, (unsigned)s->st->server.max_connections_per_client);
@@ -581,10 +589,7 @@ session_greet(struct session *s)
     if (!s->is_greeted)
         log_connect(s);
     s->is_greeted = true;
-    /* A proxy that tells nobody's address (LOCAL, UNKNOWN) is not one client. */
-    bool is_proxy =
-        !s->is_told && network_list_contains(&s->st->server.proxy_protocol, session_client(s));
-    if (!s->policy.client.is_allowed && !is_proxy && !count_client(s)) {
+    if (!count_client(s)) {
         metrics_refused(m, METRICS_REFUSAL_CLIENT_LIMIT);
         session_reply_close(s, SMTP_REPLY_CLIENT_CONNECTIONS, hostname, "client-limit");
         return;

@@ -258,6 +258,7 @@ on_xclient(struct session *s, struct span argument)
 {
     struct smtp_xclient_args args;
     struct netaddr address = *session_client(s);
+    bool is_told = s->is_told;
     uint64_t port = s->port;
 
     if ((s->offered & SMTP_CAP_BIT(XCLIENT)) == 0 &&
@@ -270,8 +271,7 @@ on_xclient(struct session *s, struct span argument)
         return;
     }
     const char *text = args.value[SMTP_XCLIENT_ADDR];
-    bool has_address = text[0] != '\0';
-    if (has_address) {
+    if (text[0] != '\0') {
         struct span literal = span_str(text);
         if (span_starts_nocase(literal, "IPV6:"))
             literal = span_of(literal.p + 5, literal.n - 5);
@@ -279,6 +279,11 @@ on_xclient(struct session *s, struct span argument)
             error(s, SMTP_REPLY_ARGUMENT);
             return;
         }
+        is_told = true;
+    } else if ((args.given & SMTP_XCLIENT_BIT(ADDR)) != 0) {
+        /* Nobody knows it: all the same it is not the client before this one. */
+        address = s->peer;
+        is_told = s->is_peer_told;
     }
     if (args.value[SMTP_XCLIENT_PORT][0] != '\0' &&
         !span_u64(span_str(args.value[SMTP_XCLIENT_PORT]), 65535, &port)) {
@@ -291,7 +296,7 @@ on_xclient(struct session *s, struct span argument)
         return;
     }
     s->port = (uint16_t)port;
-    s->is_told = s->is_told || has_address;
+    s->is_told = is_told;
     policy_session_begin(&s->policy, s->st, &address, s->is_told);
     free(s->helo);
     s->helo = args.value[SMTP_XCLIENT_HELO][0] != '\0'

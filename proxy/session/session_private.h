@@ -99,7 +99,9 @@ struct session {
     enum session_input input;
     enum smtp_phase phase;
     bool has_more; /* input follows the current command */
-    bool is_esmtp, is_tls, is_told, is_counted, is_greeted, is_dead, has_tarpit;
+    bool is_esmtp, is_tls, is_counted, is_greeted, is_dead, has_tarpit;
+    bool is_told;      /* by PROXY or XCLIENT: the client's address */
+    bool is_peer_told; /* by PROXY */
     uint16_t port;
     struct netaddr peer; /* the client before any XCLIENT: who may say that */
     uint32_t offered;    /* SMTP_CAP_BITs of our EHLO reply */

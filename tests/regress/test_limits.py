@@ -1,5 +1,7 @@
 """What a client may take up, and the reply when it wants more."""
 
+import select
+
 import pytest
 
 from conftest import CONTENT
@@ -161,6 +163,18 @@ def test_session_timeout(exchange, postern):
     client = start(postern, exchange, session_timeout="1s").client()
     assert client.reply().status == "421 4.4.2"
     client.ended()
+
+
+def test_no_flood_puts_the_session_timeout_off(exchange, postern):
+    mx = start(postern, exchange, session_timeout="1s")
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    client.ok("DATA")
+    lines = (b"x" * 70 + b"\r\n") * 900
+    while not select.select([client.socket], [], [], 0)[0]:
+        client.send(lines)
+    assert client.reply().status == "421 4.4.2"
+    assert float(mx.wait_log("close", reason="timeout")["duration"]) < 2
 
 
 def test_slow_octets_do_not_extend_a_command(exchange, postern):

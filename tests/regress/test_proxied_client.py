@@ -281,6 +281,18 @@ def test_xclient_again_and_again(front):
     assert [e["client"] for e in one.events("message")] == [f"198.51.100.{n + 1}" for n in range(3)]
 
 
+@pytest.mark.parametrize("arguments, client", [
+    ("ADDR=[UNAVAILABLE]", FRONT), ("ADDR=[TEMPUNAVAIL] PORT=7", FRONT), ("NAME=mail.example.org", STRANGER)])
+def test_xclient_of_a_client_that_nobody_knows(front, arguments, client):
+    """It is not the one before; only what is not named stays."""
+    one = front()
+    session = one.client(source=FRONT)
+    session.ok(f"XCLIENT ADDR={STRANGER}")
+    session.ok(f"XCLIENT {arguments}")
+    session.quit()
+    assert one.wait_log("close")["client"] == client
+
+
 def test_xclient_is_judged_anew(front):
     one = front(blocked={"clients": "203.0.113.0/24"})
     session = one.client(source=FRONT)
@@ -305,6 +317,26 @@ def test_xclient_counts_connections_of_the_told_client(front):
     session = one.client(source=FRONT)
     assert session.command(f"XCLIENT ADDR={STRANGER}").code == 220
     assert one.client(source=PROXY, told=STRANGER, ehlo=False).greeting.status == "421 4.7.0"
+
+
+def test_xclient_counts_for_one_client_at_a_time(front):
+    """The one before is free again, whether the next one is counted or not."""
+    one = front(server={"xclient": FRONT, "max_connections_per_client": 1}, harvest={"allow": "192.0.2.9"})
+    session = one.client(source=FRONT)
+    for address, counts in [(STRANGER, True), ("198.51.100.8", True), ("192.0.2.9", False), ("[UNAVAILABLE]", True),
+                            (STRANGER, True)]:
+        session.ok(f"XCLIENT ADDR={address}")
+        for other in (STRANGER, "198.51.100.8", "192.0.2.9", FRONT):
+            client = one.client(source=PROXY, told=other, ehlo=False)
+            is_same = other == (FRONT if address[0] == "[" else address)
+            assert client.greeting.code == (421 if counts and is_same else 220), (address, other)
+            if client.greeting.code == 220:
+                since = len(one.log)
+                client.quit()
+                one.wait_log("close", since=since, client=other)
+    session.close()
+    one.wait_log("close", client=STRANGER, reason="client-closed")
+    assert one.client(source=PROXY, told=STRANGER).command("NOOP").code == 250
 
 
 def test_xclient_loopback_is_not_allowed(front):
