@@ -9,6 +9,7 @@
 #include "proxy/relay/host.h"
 #include "proxy/session/delivery.h"
 #include "proxy/session/edit.h"
+#include "proxy/session/recipient.h"
 #include "proxy/session/session_private.h"
 
 static void end_chunk(struct session *s);
@@ -35,21 +36,31 @@ tell_refusal(const struct session *s, const struct smtp_reply *reply)
     metrics_code(s->w->srv->metrics, status_code_find(span_str(reply->enhanced)));
 }
 
-/* monitor = yes: message_threshold would refuse these recipients. */
+/* monitor = yes: R is taken, though for REASON it would not be. */
+static void
+tell_would_reject(const struct session *s, const struct message_recipient *r,
+                  enum policy_reason reason)
+{
+    struct session_verdict v = {.from = span_str(s->tx->message->sender),
+                                .to = span_str(r->address),
+                                .verdict = "would-reject",
+                                .status = smtp_reply_enhanced(recipient_reply(reason)),
+                                .source = "policy",
+                                .reason = reason};
+
+    session_log_verdict(s, &v);
+}
+
+/* monitor = yes: the transaction would be refused, and with it recipients that were accepted. */
 static void
 tell_would_refuse(const struct session *s)
 {
     const struct message *m = s->tx->message;
-    struct session_verdict v = {.from = span_str(m->sender),
-                                .verdict = "would-reject",
-                                .status = "5.7.1",
-                                .source = "policy",
-                                .reason = POLICY_REASON_HARVEST};
 
-    for (size_t i = 0; i < m->n_recipients; i++) {
-        v.to = span_str(m->recipients[i].address);
-        session_log_verdict(s, &v);
-    }
+    if (s->tx->n_would == m->n_recipients)
+        return; /* told of each */
+    for (size_t i = 0; i < m->n_recipients; i++)
+        tell_would_reject(s, &m->recipients[i], POLICY_REASON_HARVEST);
 }
 
 /* What DATA and BDAT have in common: NONE, or why the transaction goes no further.  *DELAY_MS is
@@ -60,10 +71,11 @@ refusal(struct session *s, const char **address, uint32_t *delay_ms)
     const struct session_transaction *tx = s->tx;
     bool is_null = tx->message->sender[0] == '\0';
     bool is_monitor = s->st->server.monitor;
+    bool is_shut_out = policy_session_state(&s->policy, is_null) == POLICY_ACTION_REJECT;
 
     *address = NULL;
     *delay_ms = 0;
-    if (policy_session_state(&s->policy, is_null) == POLICY_ACTION_REJECT && !is_monitor)
+    if (is_shut_out && !is_monitor)
         return SMTP_REPLY_HARVEST_DATA;
     if (tx->late_address != NULL && !is_monitor) {
         *address = tx->late_address;
@@ -71,8 +83,8 @@ refusal(struct session *s, const char **address, uint32_t *delay_ms)
         return tx->late_reason == POLICY_REASON_RESTRICTED ? SMTP_REPLY_DATA_RESTRICTED
                                                            : SMTP_REPLY_DATA_UNKNOWN;
     }
-    if (policy_transaction_refused(s->st, &s->policy, &tx->policy,
-                                   tx->message->n_recipients - tx->n_would)) {
+    if (is_shut_out || policy_transaction_refused(s->st, &s->policy, &tx->policy,
+                                                  tx->message->n_recipients - tx->n_would)) {
         if (!is_monitor)
             return SMTP_REPLY_HARVEST_DATA;
         tell_would_refuse(s);
@@ -291,13 +303,23 @@ refuse_message(struct session *s, enum smtp_reply_id id, const char *argument)
     session_reset(s);
 }
 
-/* Whose limit is the message over?  NULL: nobody's. */
+/* Whose limit is the message over?  NULL: nobody's.  Under monitor that is told only, of each whose
+ * RCPT did not tell it. */
 static const char *
-too_large_for(const struct message *m)
+too_large_for(const struct session *s)
 {
-    for (size_t i = 0; i < m->n_recipients; i++)
-        if (m->recipients[i].max_size != 0 && m->content_size > m->recipients[i].max_size)
-            return m->recipients[i].address;
+    const struct session_transaction *tx = s->tx;
+    const struct message *m = tx->message;
+
+    for (size_t i = 0; i < m->n_recipients; i++) {
+        const struct message_recipient *r = &m->recipients[i];
+        if (r->max_size == 0 || m->content_size <= r->max_size)
+            continue;
+        if (!s->st->server.monitor)
+            return r->address;
+        if (tx->declared_size <= r->max_size)
+            tell_would_reject(s, r, POLICY_REASON_SIZE);
+    }
     return NULL;
 }
 
@@ -445,7 +467,7 @@ end_content(struct session *s)
         refuse_message(s, SMTP_REPLY_HEADER_SIZE, NULL);
     else if (tx->is_failed || !message_finish(tx->message))
         refuse_message(s, SMTP_REPLY_NO_SPACE, NULL);
-    else if (!s->st->server.monitor && (address = too_large_for(tx->message)) != NULL)
+    else if ((address = too_large_for(s)) != NULL)
         refuse_message(s, SMTP_REPLY_RECIPIENT_SIZE, address);
     else
         prove(s);

@@ -309,10 +309,13 @@ on_question(void *arg, const struct smtp_reply *reply, enum relay_answer about)
 
     s->question = NULL;
     (void)about;
-    c->is_downstream_answer = true;
-    c->answer = *reply;
-    c->decision.reason = is_ok ? POLICY_REASON_NONE : POLICY_REASON_DOWNSTREAM;
     c->decision.verdict = is_ok ? DECIDE_ACCEPT : DECIDE_REFUSE;
+    /* What monitor alone kept from being given is told all the same. */
+    if (!is_ok || !c->decision.is_would) {
+        c->is_downstream_answer = true;
+        c->answer = *reply;
+        c->decision.reason = is_ok ? POLICY_REASON_NONE : POLICY_REASON_DOWNSTREAM;
+    }
     if (is_ok)
         marks_remove(policy_marks(s->w->srv->policy), span_of(c->canonical, c->canonical_n));
     conclude(s, c);

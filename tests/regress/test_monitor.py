@@ -1,0 +1,111 @@
+"""With monitor = yes the log says of each recipient what would become of it; what else is refused stays refused."""
+
+import os
+
+import pytest
+
+from conftest import CONTENT
+from harness import exchange as faults
+from harness import servers
+
+PROXY = "127.0.0.20"
+HOST = "198.51.100.7"
+TAKEN = "250 2.1.5"
+
+
+@pytest.fixture
+def trial(exchange, postern):
+    """Call it with changes to the settings."""
+    def start(**settings):
+        downstream = exchange()
+        one = postern(downstream, settings={"server": {"monitor": "yes", "proxy_protocol": PROXY}, **settings})
+        one.exchange = downstream
+        return one
+    return start
+
+
+def session(mx, mail=""):
+    conn = mx.client(source=PROXY, told=HOST)
+    conn.ok(f"MAIL FROM:<a@example.org>{mail}")
+    return conn
+
+
+def rcpt(conn, *names):
+    return [conn.command(f"RCPT TO:<{name}@example.test>").status for name in names]
+
+
+def told(mx, name):
+    """What the log says of a recipient, in its order."""
+    return [(e["verdict"], e["status"], e["reason"], e["source"]) for e in mx.events("rcpt", to=f"<{name}@example.test>")]
+
+
+@pytest.fixture
+def ad(start_slapd, directory):
+    """[directory] with a recipient for insiders, and one who takes a kibibyte."""
+    slapd = start_slapd("".join([
+        servers.recipient_entry("anna", ["anna@example.test"]),
+        servers.recipient_entry("staff", ["staff@example.test"], msExchRequireAuthToSendTo=["TRUE"]),
+        servers.recipient_entry("small", ["small@example.test"], delivContLength=["1"])]))
+    password = servers.write(directory, "password", slapd.PASSWORD + "\n")
+    os.chmod(password, 0o600)
+    return {"type": "ad", "file": "", "uri": slapd.uri, "base": slapd.BASE, "bind_dn": slapd.ROOT_DN,
+            "bind_password_file": password}
+
+
+def test_who_may_not_write_to_a_recipient_is_told(trial, ad):
+    mx = trial(directory=ad)
+    assert rcpt(session(mx), "staff") == [TAKEN]
+    assert told(mx, "staff") == [("would-reject", "5.7.1", "restricted", "ldap")]
+
+
+@pytest.mark.parametrize("declared", ["", " SIZE=3000"])
+def test_a_message_too_large_for_one_is_told_once(trial, ad, declared):
+    """At RCPT if the size is known then, else at the end; of nobody else."""
+    mx = trial(directory=ad)
+    conn = session(mx, declared)
+    assert rcpt(conn, "anna", "small") == [TAKEN] * 2
+    assert conn.data(CONTENT + b"x" * 2000 + b"\r\n").status == "250 2.6.0"
+    at_rcpt = [] if declared else [("accept", "2.1.5", "ok", "ldap")]
+    assert told(mx, "small") == at_rcpt + [("would-reject", "5.2.3", "size", "ldap" if declared else "policy")]
+    assert told(mx, "anna") == [("accept", "2.1.5", "ok", "ldap")]
+
+
+def test_whom_a_reject_at_data_would_take_along_is_told(trial):
+    """Accepted before the client was a harvester; later ones are told at RCPT, and only there."""
+    mx = trial(harvest={"action": "reject", "threshold": 2, "message_threshold": 0})
+    conn = session(mx)
+    assert rcpt(conn, "anna", "x1", "x2") == [TAKEN] * 3
+    assert conn.data(CONTENT).status == "250 2.6.0"
+    would = ("would-reject", "5.7.1", "harvest")
+    assert [t[:3] for t in told(mx, "anna")] == [("accept", "2.1.5", "ok"), would]
+    conn.ok("MAIL FROM:<a@example.org>")
+    assert rcpt(conn, "ben") == [TAKEN]
+    assert conn.data(CONTENT).status == "250 2.6.0"
+    assert [t[:3] for t in told(mx, "ben")] == [would]
+
+
+def test_an_unknown_one_is_told_though_the_downstream_was_asked(trial):
+    """It is marked; that the downstream takes it by now is not what the directory says."""
+    mx = trial()
+    mx.exchange.on("RCPT", faults.for_argument("ghost", faults.reply("550 5.1.1 User unknown")))
+    conn = mx.client(source=PROXY, told=HOST)
+    assert conn.deliver(CONTENT, "anna@example.test", "ghost@example.test").status == "451 4.5.0"
+    conn.ok("MAIL FROM:<a@example.org>")
+    assert rcpt(conn, "ghost") == ["550 5.1.1"]
+    mx.exchange.usual()
+    assert rcpt(conn, "ghost") == [TAKEN]
+    unknown = ("would-reject", "5.1.1", "unknown", "file")
+    assert told(mx, "ghost") == [unknown, ("reject", "5.1.1", "downstream", "downstream"), unknown]
+
+
+def test_what_is_no_verdict_on_a_recipient_is_given(trial):
+    mx = trial(blocked={"senders": "bad@example.org", "recipients": "ben@example.test"})
+    conn = mx.client(source=PROXY, told=HOST)
+    assert conn.command("MAIL FROM:<bad@example.org>").status == "550 5.7.1"
+    conn.ok("MAIL FROM:<a@example.org>")
+    assert conn.command("RCPT TO:<a@elsewhere.example>").status == "550 5.7.1"
+    assert conn.command("RCPT TO:<a@@example.test>").status == "501 5.1.3"
+    assert rcpt(conn, "ben") == [TAKEN]
+    assert told(mx, "ben") == [("would-reject", "5.7.1", "blocked", "file")]
+    assert mx.control("block", HOST)["ok"]
+    assert mx.client(source=PROXY, told=HOST, ehlo=False).greeting.status == "421 4.7.0"
