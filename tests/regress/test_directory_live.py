@@ -319,6 +319,15 @@ def test_one_search_that_fails_is_named(slapd, ask):
     poll(lambda: is_ready(one) == (True, []), "all is well")
 
 
+def test_no_cache(slapd, ask):
+    """cache_size = 0: each question is the server's to answer."""
+    one = ask(slapd().uri, cache_size=0)
+    for name in ("anna", "nobody"):
+        for _ in range(2):
+            one.verdict(f"{name}@example.test")
+        assert [e["source"] for e in one.events("rcpt", to=f"<{name}@example.test>")] == ["ldap"] * 2
+
+
 def test_a_restarted_server_is_not_noticed(slapd, ask):
     server = slapd()
     one = ask(server.tls_uri, timeout="20s")  # so long it has to come back

@@ -4,7 +4,7 @@ import pytest
 
 from conftest import CONTENT
 from harness import exchange as faults
-from harness.journal import Journal
+from harness.journal import Journal, poll
 from harness.postern import free_port
 
 
@@ -25,6 +25,18 @@ def test_connection_messages(exchange, postern):
         assert deliver(mx, n).status == "250 2.6.0"
     numbers = [m.connection.number for m in downstream.delivered]
     assert len(numbers) == 5 and all(numbers.count(n) <= 2 for n in numbers)
+
+
+def test_connection_lifetime(exchange, postern):
+    """An old connection takes no other message, and is ended politely; what goes over it is not cut."""
+    mx = postern(downstream := exchange(), settings={"downstream exchange": {"connection_lifetime": "1ms"}})
+    for n in range(3):
+        assert deliver(mx, n).status == "250 2.6.0"
+    used = [m.connection for m in downstream.delivered]
+    assert len({c.number for c in used}) == 3
+    for connection in used:
+        downstream.connections.wait(lambda c, one=connection: c is one and c.ended, "the end of the connection")
+        assert connection.ended == "quit"
 
 
 def test_idle_connections_zero(exchange, postern):
@@ -95,6 +107,20 @@ def start_burst(mx, source=None, n=0):
     client.ok("DATA")
     client.send(CONTENT + b"%d\r\n.\r\n" % n)
     return client
+
+
+def test_no_more_idle_connections_are_kept(exchange, postern):
+    mx = postern(downstream := exchange(), settings={"downstream exchange": {"idle_connections": 2}})
+    gate = faults.Gate()
+    downstream.on("EOD", gate)
+    clients = [start_burst(mx, n=n) for n in range(4)]
+    gate.reached.wait_count(4)
+    gate.open()
+    assert [client.reply().status for client in clients] == ["250 2.6.0"] * 4
+    key = f'postern_downstream_connections{{downstream="exchange",host="{downstream.host}",state="%s"}}'
+    poll(lambda: mx.metrics()[key % "idle"] == 2, "two that are kept")
+    assert mx.metrics()[key % "active"] == 0
+    assert all(c.ended in (None, "quit") for c in downstream.connections)
 
 
 def test_over_the_limit_they_wait_their_turn(exchange, postern):

@@ -274,6 +274,17 @@ def test_who_has_left_lately_is_no_harvest(slapd, keep):
     one.wait_log("harvest")
 
 
+def test_who_left_longer_ago_than_tombstones_is_a_guess(slapd, keep):
+    server = slapd()
+    one = keep(server, tombstones="0s", snapshot_full="1s", settings={"harvest": {
+        "threshold": 1, "message_threshold": 0, "tarpit": "0s", "action": "reject", "allow": ""}})
+    server.delete("ben")
+    one.wait_log("directory", lost=1)
+    one.wait_log("directory", look="full", since=len(one.log))
+    assert one.verdict("ben@example.test")[0] == "550 5.1.1"
+    one.wait_log("harvest")
+
+
 def test_restrictions_without_a_server(slapd, keep):
     ldif = "".join(recipient_entry(*item) for item in PEOPLE.items())
     ldif += recipient_entry("inner", ["inner@example.test"], member=[recipient_dn("ben"), recipient_dn("outer")])

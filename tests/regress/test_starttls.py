@@ -56,6 +56,17 @@ def test_old_versions_are_refused(mx, certificates):
         client.starttls(context)
 
 
+def test_min_version(exchange, postern, certificates):
+    mx = postern(exchange(), settings=tls(certificates.mx, min_version="1.3"))
+    context = certificates.client_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        mx.client().starttls(context)
+    client = mx.client()
+    client.starttls(certificates.client_context())
+    assert client.socket.version() == "TLSv1.3"
+
+
 @pytest.mark.parametrize("name, chosen", [("mx.example.test", "mx"), ("mx.example.org", "other")])
 def test_sni_chooses_the_certificate(mx, certificates, name, chosen):
     client = mx.client()
