@@ -125,6 +125,33 @@ def test_disk_is_full_by_bdat(exchange, postern):
     assert not downstream.received
 
 
+@pytest.mark.parametrize("size, then, status", [
+    (900000, "RSET", "250 2.0.0"), (900000, "EHLO client.example.org", "250"), (900000, "QUIT", "221 2.0.0"),
+    (900000, "BDAT -1", "501 5.5.4"), (900000, None, None), (10 ** 18, None, None),
+    (900000, "BDAT 0 LAST", "554 5.6.0"), (900000, "BDAT 144 LAST\r\n" + "x" * 142, "554 5.6.0"),
+    (2500000, "x" * 1599998, "452 4.3.1"),
+], ids=["RSET", "EHLO", "QUIT", "malformed", "gone between chunks", "gone in a chunk", "refused", "refused chunk",
+        "too much"])
+def test_room_of_chunks_comes_back(exchange, postern, size, then, status):
+    """What is held of a chunk of SIZE is most of a client's quarter; three times it ends as THEN says."""
+    mx = postern(downstream := exchange(), settings={"spool": {"memory": "64K", "disk_total": "4M"}})
+    downstream.on("EOD", faults.reply("554 5.6.0 No"))
+    for _ in range(3):
+        client = mx.client()
+        client.envelope("a@example.org", "anna@example.test")
+        client.send(b"BDAT %d\r\n" % size + (CONTENT + LINE * 12500)[:900000])
+        if size == 900000:
+            assert client.reply().code == 250
+        if then is not None:
+            assert client.command(then).status == status
+        session = mx.events("connect")[-1]["session"]
+        client.reset()
+        mx.clients.remove(client)
+        mx.wait_log("close", session=session)
+    downstream.usual()
+    assert mx.client().deliver(CONTENT + LINE * 12500, "anna@example.test").status == "250 2.6.0"
+
+
 @pytest.mark.parametrize("blocks", [1, 40])
 def test_what_cannot_be_written(exchange, postern, directory, blocks):
     """Whether that is known before the end of the message or, as it is read back, after it."""
