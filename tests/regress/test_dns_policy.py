@@ -4,8 +4,10 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
+import threading
 import time
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 from conftest import CONTENT
 from harness import exchange as does
 from harness.journal import poll
+from harness.postern import free_port
 from harness.servers import Nsd
 
 ZONE = """$ORIGIN dns.test.
@@ -125,6 +128,118 @@ def test_a_dead_name_server_lists_nobody(mx, nsd, how):
     if how == "stopped":
         assert time.monotonic() - began > 1
         os.killpg(nsd.process.pid, signal.SIGCONT)
+
+
+def listed(question, flags=0x8180, owner=b"\xc0\x0c", kind=1, data=b"\x7f\0\0\2", count=1):
+    """The answer to QUESTION, a message: 127.0.0.2, unless told otherwise."""
+    end = question.index(b"\0", 12) + 5
+    record = owner + struct.pack(">HHIH", kind, 1, 60, len(data)) + data
+    return question[:2] + struct.pack(">HHHHH", flags, 1, count, 0, 0) + question[12:end] + record * count
+
+
+def unlisted(question):
+    return listed(question, flags=0x8183, count=0)
+
+
+def truncated(question):
+    return listed(question, flags=0x8380, count=0)
+
+
+def changed(at):
+    """The answer to a question that differs in the octet AT."""
+    return lambda question: listed(question[:at] + bytes([question[at] ^ 1]) + question[at + 1:])
+
+
+def framed(question):
+    return struct.pack(">H", len(listed(question))) + listed(question)
+
+
+# What a name server sends by UDP, and by TCP if it is asked there; whose socket it sends from; the verdict.
+LIES = {
+    "more than fits": ([lambda question: listed(question, count=1500)], framed, "own", DENIED),
+    "TCP": ([truncated], framed, "own", DENIED),
+    "closed TCP": ([truncated], lambda question: b"", "own", ACCEPTED),
+    "TCP cut": ([truncated], lambda question: framed(question)[:-1], "own", ACCEPTED),
+    "the truth": ([listed], None, "own", DENIED),
+    "twice": ([listed] * 3, None, "own", DENIED),
+    "another id, then the truth": ([changed(0), listed], None, "own", DENIED),
+    "nothing, then the truth": ([lambda question: b"", listed], None, "own", DENIED),
+    "another id": ([changed(0)], None, "own", ACCEPTED),
+    "another name": ([changed(13)], None, "own", ACCEPTED),
+    "another port": ([listed], None, "stranger", ACCEPTED),
+    "the question": ([lambda question: question], None, "own", ACCEPTED),
+    "of another name": ([lambda question: listed(question, owner=b"\1x\0")], None, "own", ACCEPTED),
+    "an alias of itself": ([lambda question: listed(question, kind=5, data=b"\xc0\x0c")], None, "own", ACCEPTED),
+    "cut": ([lambda question: listed(question)[:-1]], None, "own", ACCEPTED),
+    "no answer": ([], None, "own", ACCEPTED),
+}
+
+
+class Liar:
+    """It lists 127.0.0.2, as a block list must; of 192.0.2.N it says the Nth of LIES."""
+
+    def __init__(self):
+        self.port = free_port()
+        self.own, self.stranger = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        self.own.bind(("127.0.0.1", self.port))
+        self.tcp = socket.create_server(("127.0.0.1", self.port))
+        self.threads = [threading.Thread(target=serve, daemon=True) for serve in (self.serve_udp, self.serve_tcp)]
+        for thread in self.threads:
+            thread.start()
+
+    def lie(self, question):
+        labels = question[12:question.index(b"\0", 12)].split(b"\2bl")[0]
+        if b"192" not in labels:
+            return [listed if labels.startswith(b"\x012") else unlisted], None, "own", None
+        return list(LIES.values())[int(labels[1:1 + labels[0]])]
+
+    def serve_udp(self):
+        while True:
+            question, peer = self.own.recvfrom(2000)
+            if not question:
+                return
+            answers, _, source, _ = self.lie(question)
+            for answer in answers:
+                getattr(self, source).sendto(answer(question), peer)
+
+    def serve_tcp(self):
+        while True:
+            connection, _ = self.tcp.accept()
+            with connection:
+                question = connection.recv(2000)[2:]
+                if not question:
+                    return
+                connection.sendall(self.lie(question)[1](question))
+
+    def stop(self):
+        self.stranger.sendto(b"", ("127.0.0.1", self.port))
+        socket.create_connection(("127.0.0.1", self.port)).close()
+        for thread in self.threads:
+            thread.join()
+        for sock in (self.own, self.stranger, self.tcp):
+            sock.close()
+
+
+def test_lies_of_a_name_server(exchange, postern):
+    """What is not the answer to the question, from where it was asked, is none."""
+    server = Liar()
+    try:
+        one = postern(exchange(), settings={
+            "server": {"proxy_protocol": "127.0.0.0/8"}, "dnsbl": {"any_sender": "bl.test"},
+            "dns": {"nameserver": f"127.0.0.1:{server.port}", "timeout": "2s"}})
+        verdicts, waiting = {}, {}
+        for number, (name, (_, by_tcp, _, _)) in enumerate(LIES.items()):
+            client = session(one, f"192.0.2.{number}")
+            client.ok("MAIL FROM:<a@example.org>")
+            client.send("RCPT TO:<anna@example.test>\r\n")
+            if by_tcp:
+                verdicts[name] = client.reply().status
+            else:
+                waiting[name] = client
+        verdicts.update((name, client.reply().status) for name, client in waiting.items())
+        assert verdicts == {name: verdict for name, (_, _, _, verdict) in LIES.items()}
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize("address, helo, sender, proven", [
