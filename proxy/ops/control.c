@@ -39,11 +39,12 @@ arg(const struct request *r, size_t i)
     return text ? text : "";
 }
 
-/* The state of the process into S; false, and the call answered, when memory is out. */
+/* The state of the process into S, by TAKE; false, and the call answered, when memory is out. */
 static bool
-take_status(const struct request *r, struct status *s)
+take_status(const struct request *r, struct status *s,
+            int (*take)(struct server *srv, struct status *s))
 {
-    if (status_take(r->control->srv, s) == 0)
+    if (take(r->control->srv, s) == 0)
         return true;
     control_refuse(r->call, "out of memory");
     return false;
@@ -53,7 +54,7 @@ static void
 do_status(const struct request *r)
 {
     struct status s;
-    if (!take_status(r, &s))
+    if (!take_status(r, &s, status_take_clients))
         return;
     control_answer(r->call, status_json(&s));
     status_clear(&s);
@@ -94,7 +95,7 @@ do_blocks(const struct request *r)
     struct status s;
     if (*arg(r, 0) && strcmp(arg(r, 0), "list") != 0)
         control_refuse(r->call, "blocks knows only `list`");
-    else if (take_status(r, &s)) {
+    else if (take_status(r, &s, status_take_clients)) {
         control_answer(r->call, json_pack("{s:o}", "blocks", status_json_blocks(&s, SIZE_MAX)));
         status_clear(&s);
     }
@@ -225,7 +226,7 @@ static void
 show_directories(const struct request *r)
 {
     struct status s;
-    if (!take_status(r, &s))
+    if (!take_status(r, &s, status_take))
         return;
     control_answer(r->call, json_pack("{s:b, s:o}", "ready", s.is_directory_ready, "directories",
                                       status_json_directories(&s)));
@@ -260,7 +261,7 @@ static void
 do_downstreams(const struct request *r)
 {
     struct status s;
-    if (!take_status(r, &s))
+    if (!take_status(r, &s, status_take))
         return;
     control_answer(r->call, json_pack("{s:o}", "downstreams", status_json_downstreams(&s)));
     status_clear(&s);

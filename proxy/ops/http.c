@@ -175,11 +175,12 @@ static const struct {
     const char *path;
     void (*page)(struct http *h, const struct status *s, struct http_reply *reply,
                  struct evbuffer *body);
-} pages[] = {{"/", page_status},
-             {"/metrics", page_metrics},
-             {"/healthz", page_health},
-             {"/readyz", page_ready},
-             {"/api/status", page_api}};
+    int (*take)(struct server *srv, struct status *s);
+} pages[] = {{"/", page_status, status_take_clients},
+             {"/metrics", page_metrics, status_take},
+             {"/healthz", page_health, status_take},
+             {"/readyz", page_ready, status_take},
+             {"/api/status", page_api, status_take_clients}};
 
 static void
 sample(struct http *h)
@@ -206,7 +207,7 @@ on_request(void *arg, const struct http_request *r, struct http_reply *reply, st
             continue;
         sample(h);
         struct status s;
-        if (status_take(h->srv, &s) == -1) {
+        if (pages[i].take(h->srv, &s) == -1) {
             reply->status = 503;
             return;
         }

@@ -39,14 +39,12 @@ take_hosts(struct server *srv, struct status *s)
     return t.is_failed ? -1 : 0;
 }
 
-static int
-take_policy(struct server *srv, const struct settings *st, struct status *s, int64_t now_ms)
+static void
+take_policy(struct server *srv, struct status *s)
 {
     s->policy = policy_counts(srv->policy);
     for (size_t i = 0; i <= POLICY_ACTION_BLIND; i++)
         s->counts.harvests[i] += s->policy.judged[i];
-    s->n_suspects = policy_top(srv->policy, st, s->suspects, STATUS_SUSPECTS, now_ms);
-    return policy_blocks(srv->policy, now_ms, &s->blocks, &s->n_blocks);
 }
 
 static int
@@ -105,14 +103,28 @@ status_take(struct server *srv, struct status *s)
     s->is_ledger_shared = st->harvest.ledger == SETTINGS_LEDGER_REDIS;
     s->is_ledger_up = policy_ledger_up(srv->policy);
     span_copy(s->ledger_error, sizeof s->ledger_error, span_str(policy_ledger_error(srv->policy)));
-    int rc = 0;
-    if (take_policy(srv, st, s, now_ms) == -1 || take_hosts(srv, s) == -1 ||
-        take_directories(srv, s) == -1 || take_zones(srv, s) == -1) {
-        status_clear(s);
-        rc = -1;
-    }
     settings_unref(st);
-    return rc;
+    take_policy(srv, s);
+    if (take_hosts(srv, s) == -1 || take_directories(srv, s) == -1 || take_zones(srv, s) == -1) {
+        status_clear(s);
+        return -1;
+    }
+    return 0;
+}
+
+int
+status_take_clients(struct server *srv, struct status *s)
+{
+    if (status_take(srv, s) == -1)
+        return -1;
+    int64_t now_ms = clock_ms();
+    struct settings *st = server_settings(srv);
+    s->n_suspects = policy_top(srv->policy, st, s->suspects, STATUS_SUSPECTS, now_ms);
+    settings_unref(st);
+    if (policy_blocks(srv->policy, now_ms, &s->blocks, &s->n_blocks) == 0)
+        return 0;
+    status_clear(s);
+    return -1;
 }
 
 void

@@ -33,6 +33,7 @@ struct status {
     bool is_monitor;
     struct metrics_counts counts;
 
+    /* by status_take_clients alone */
     struct policy_block *blocks; /* the one that ends first first */
     size_t n_blocks;
     struct policy_suspect suspects[STATUS_SUSPECTS]; /* worst first */
@@ -59,6 +60,9 @@ struct status {
 
 /* -1 when memory is out (then nothing is to be freed).  Housekeeper's loop. */
 int status_take(struct server *srv, struct status *out);
+/* The same with the clients that stand out, for whom the whole ledger is looked through: half a
+ * second when it is full, so not for what is asked all the time. */
+int status_take_clients(struct server *srv, struct status *out);
 void status_clear(struct status *s);
 
 /* Some downstream has a host up, and the directory can answer. */

@@ -83,6 +83,32 @@ def test_many_idle_clients(mx):
             conn.close()
 
 
+def ticks(mx):
+    """Of the processor, that the program has used."""
+    with open(f"/proc/{mx.process.pid}/stat", encoding="ascii") as stat:
+        return sum(map(int, stat.read().rpartition(")")[2].split()[11:13]))
+
+
+def test_what_is_asked_all_the_time_does_not_look_through_the_ledger(mx):
+    """It may be full of those who want it to be: only what lists them pays for that."""
+    mx.control("log-level", "error")
+    with socket.socket(socket.AF_UNIX) as conn:
+        conn.connect(mx.socket_path)
+        with conn.makefile("rb") as answers:
+            for start in range(0, 40000, 100):
+                conn.sendall(b"".join(json.dumps({"command": "block", "args": [f"2001:db8:0:{n:x}::/64"]}).encode() + b"\n"
+                                      for n in range(start, start + 100)))
+                assert all(json.loads(answers.readline())["ok"] for _ in range(100))
+    used = {}
+    for path in PATHS:
+        before = ticks(mx)
+        for _ in range(40):
+            assert ask(mx, "GET", path)[0].status == 200
+        used[path] = ticks(mx) - before
+    assert 4 * sum(used[path] for path in ("/healthz", "/readyz", "/metrics")) < used["/api/status"], used
+    assert json.loads(ask(mx, "GET", "/api/status")[1])["block_count"] == 40000
+
+
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not there")
 def test_promtool(mx):
     mx.client().deliver(CONTENT, "anna@example.test")
