@@ -2,20 +2,16 @@
 #include "base/store.h"
 
 #include <errno.h>
-#include <signal.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
-
-#define TRY_MAX_S 60
-/* The child's exit status for damage.  Any other says nothing: what watches over a process
- * (valgrind, a sanitizer) may set a status of its own. */
-#define EXIT_DAMAGED 65
+#include "base/store_check.h"
 
 bool
 store_is_damage(int rc)
@@ -25,33 +21,65 @@ store_is_damage(int rc)
            rc == MDB_INCOMPATIBLE || rc == MDB_BAD_VALSIZE;
 }
 
-int
-store_touch(MDB_txn *txn, MDB_dbi table)
+/* CHECK of what FD holds; a new file, which has nothing yet, is good. */
+static int
+check_file(int fd, int (*check)(struct span file))
 {
-    volatile uint8_t last = 0;
-    MDB_val key, value;
-    MDB_cursor *c;
-    int rc = mdb_cursor_open(txn, table, &c);
+    struct stat st;
 
+    if (fstat(fd, &st) != 0)
+        return errno;
+    if (S_ISDIR(st.st_mode))
+        return EISDIR;
+    if (st.st_size == 0)
+        return 0;
+    void *file = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (file == MAP_FAILED)
+        return errno;
+    int rc = check(span_of(file, (size_t)st.st_size));
+    munmap(file, (size_t)st.st_size);
+    return rc;
+}
+
+/* Before LMDB reads it. */
+static int
+check_metas(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return errno == ENOENT ? 0 : errno;
+    int rc = check_file(fd, store_check_metas);
+    close(fd);
+    return rc;
+}
+
+/* In a transaction, since another process may be writing. */
+static int
+check_pages(MDB_env *env)
+{
+    MDB_txn *txn;
+    int fd, rc = mdb_env_get_fd(env, &fd);
+
+    if (rc == 0)
+        rc = mdb_txn_begin(env, NULL, 0, &txn);
     if (rc != 0)
         return rc;
-    while ((rc = mdb_cursor_get(c, &key, &value, MDB_NEXT)) == 0)
-        for (size_t i = 0; i < value.mv_size; i++)
-            last = ((const uint8_t *)value.mv_data)[i];
-    (void)last;
-    mdb_cursor_close(c);
-    return rc == MDB_NOTFOUND ? 0 : rc;
+    rc = check_file(fd, store_check);
+    mdb_txn_abort(txn);
+    return rc;
 }
 
 static int
 open_env(const char *path, const struct store_plan *plan, void *owner, MDB_env **env)
 {
-    int rc = mdb_env_create(env);
+    int rc = check_metas(path);
 
-    if (rc != 0) {
-        *env = NULL;
+    *env = NULL;
+    if (rc == 0)
+        rc = mdb_env_create(env);
+    if (rc != 0)
         return rc;
-    }
     rc = mdb_env_set_maxdbs(*env, plan->tables);
     if (rc == 0)
         rc = mdb_env_set_maxreaders(*env, plan->readers);
@@ -60,61 +88,14 @@ open_env(const char *path, const struct store_plan *plan, void *owner, MDB_env *
     if (rc == 0)
         rc = mdb_env_open(*env, path, MDB_NOSUBDIR | MDB_NOTLS | plan->flags, 0600);
     if (rc == 0)
+        rc = check_pages(*env);
+    if (rc == 0)
         rc = plan->open(owner, *env);
     if (rc != 0) {
         mdb_env_close(*env);
         *env = NULL;
     }
     return rc;
-}
-
-static void
-on_assertion(MDB_env *env, const char *text)
-{
-    (void)env;
-    (void)text;
-    _exit(EXIT_DAMAGED);
-}
-
-/* What the child does, that tries the file; does not return. */
-static void
-try_file(const char *path, const struct store_plan *plan, void *owner)
-{
-    static const int deadly[] = {SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGALRM};
-    static const struct rlimit none = {0, 0};
-    MDB_env *env;
-    int rc;
-
-    for (size_t i = 0; i < sizeof deadly / sizeof deadly[0]; i++)
-        signal(deadly[i], SIG_DFL);
-    setrlimit(RLIMIT_CORE, &none);
-    alarm(TRY_MAX_S);
-    rc = open_env(path, plan, owner, &env);
-    if (rc == 0) {
-        mdb_env_set_assert(env, on_assertion);
-        rc = plan->try(owner, env);
-        mdb_env_close(env);
-    }
-    _exit(store_is_damage(rc) ? EXIT_DAMAGED : EXIT_SUCCESS);
-}
-
-static bool
-is_damaged(const char *path, const struct store_plan *plan, void *owner)
-{
-    int status = 0;
-    pid_t child;
-
-    if (access(path, F_OK) != 0)
-        return false;
-    child = fork();
-    if (child == 0)
-        try_file(path, plan, owner);
-    if (child < 0)
-        return false; /* nobody to ask */
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR)
-            return false;
-    return !WIFEXITED(status) || WEXITSTATUS(status) == EXIT_DAMAGED;
 }
 
 static int
@@ -163,10 +144,8 @@ int
 store_open(const char *path, const struct store_plan *plan, void *owner, MDB_env **env,
            struct err *e)
 {
-    int rc;
+    int rc = open_env(path, plan, owner, env);
 
-    *env = NULL;
-    rc = is_damaged(path, plan, owner) ? MDB_CORRUPTED : open_env(path, plan, owner, env);
     if (store_is_damage(rc) || rc == EISDIR)
         return store_begin_anew(path, plan, owner, rc, env, e);
     return rc == 0 ? 0 : fail(path, rc, e);

@@ -7,9 +7,8 @@
 
 #include "base/err.h"
 
-/* An LMDB file of ours: opened, and begun anew if it is damaged.  LMDB trusts its pages, and a
- * damaged one may crash whoever reads it, so a child process reads all of them first.  For use at
- * the start, while there are few threads; what the file holds is the owner's business. */
+/* An LMDB file of ours: opened, and begun anew if it is damaged (base/store_check.h).  What the
+ * file holds is the owner's business. */
 
 /* Returns LMDB's code, or an errno. */
 typedef int store_fn(void *owner, MDB_env *env);
@@ -22,8 +21,6 @@ struct store_plan {
     unsigned flags;   /* beside MDB_NOSUBDIR and MDB_NOTLS */
     store_fn *open;   /* open the tables, and read what must be known at once; if it fails it has
                          undone what it did */
-    store_fn *try; /* after it, in the child only: go over all there is, as later reads and writes
-                      will */
 };
 
 /* Does LMDB's code RC say that the file is damaged? */
@@ -36,7 +33,5 @@ int store_open(const char *path, const struct store_plan *plan, void *owner, MDB
 /* The same for a file that was open when it turned out to be damaged: RC says how.  Closes *ENV. */
 int store_begin_anew(const char *path, const struct store_plan *plan, void *owner, int rc,
                      MDB_env **env, struct err *e);
-/* Read every octet of TABLE; for `try`. */
-int store_touch(MDB_txn *txn, MDB_dbi table);
 
 #endif

@@ -189,6 +189,35 @@ free_parts(struct snapshot *s)
 }
 
 static int
+check_table(MDB_txn *txn, const struct snapshot_part *p, enum snapshot_table table, uint64_t n)
+{
+    struct snapshot_rows r = snapshot_rows_of(tables[table].width);
+    int rc = snapshot_read_all(txn, p, table, &r);
+
+    if (rc == 0 && r.n != n)
+        rc = MDB_CORRUPTED;
+    for (size_t i = 1; i < r.n && rc == 0; i++)
+        if (memcmp(snapshot_rows_at(&r, i - 1), snapshot_rows_at(&r, i), r.width) >= 0)
+            rc = MDB_CORRUPTED;
+    snapshot_rows_clear(&r);
+    return rc;
+}
+
+/* They have the rows that their records tell of. */
+static int
+check_parts(struct snapshot *s, MDB_txn *txn)
+{
+    int rc = 0;
+
+    for (const struct snapshot_part *p = s->parts; p && rc == 0; p = p->next) {
+        rc = check_table(txn, p, SNAPSHOT_ADDRESSES, p->record.address_rows);
+        if (rc == 0)
+            rc = check_table(txn, p, SNAPSHOT_OBJECTS, p->record.object_rows);
+    }
+    return rc;
+}
+
+static int
 open_tables(void *owner, MDB_env *env)
 {
     struct snapshot *s = owner;
@@ -204,51 +233,13 @@ open_tables(void *owner, MDB_env *env)
     if (rc == 0)
         rc = load_parts(s, txn);
     if (rc == 0)
+        rc = check_parts(s, txn);
+    if (rc == 0)
         rc = mdb_txn_commit(txn);
     else
         mdb_txn_abort(txn);
     if (rc != 0)
         free_parts(s);
-    return rc;
-}
-
-static int
-check_table(MDB_txn *txn, const struct snapshot_part *p, enum snapshot_table table, uint64_t n)
-{
-    struct snapshot_rows r = snapshot_rows_of(tables[table].width);
-    int rc = snapshot_read_all(txn, p, table, &r);
-
-    if (rc == 0 && r.n != n)
-        rc = MDB_CORRUPTED;
-    for (size_t i = 1; i < r.n && rc == 0; i++)
-        if (memcmp(snapshot_rows_at(&r, i - 1), snapshot_rows_at(&r, i), r.width) >= 0)
-            rc = MDB_CORRUPTED;
-    snapshot_rows_clear(&r);
-    return rc;
-}
-
-/* Read all there is. */
-static int
-check_parts(struct snapshot *s, MDB_env *env)
-{
-    const MDB_dbi list_of_free_pages = 0;
-    MDB_txn *txn;
-    int rc = mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
-
-    if (rc != 0)
-        return rc;
-    for (const struct snapshot_part *p = s->parts; p && rc == 0; p = p->next) {
-        rc = check_table(txn, p, SNAPSHOT_ADDRESSES, p->record.address_rows);
-        if (rc == 0)
-            rc = check_table(txn, p, SNAPSHOT_OBJECTS, p->record.object_rows);
-    }
-    if (rc == 0)
-        rc = store_touch(txn, s->tables[SNAPSHOT_TOMBSTONES]);
-    if (rc == 0)
-        rc = store_touch(txn, s->tables[SNAPSHOT_RULES]);
-    if (rc == 0)
-        rc = store_touch(txn, list_of_free_pages);
-    mdb_txn_abort(txn);
     return rc;
 }
 
@@ -265,32 +256,6 @@ empty(MDB_txn *txn, const struct snapshot_part *p)
     return rc == 0 ? snapshot_drop_rules(txn, p) : rc;
 }
 
-/* Throw away all there is, which goes over every page as a write does, and leave it as it was. */
-static int
-try_writing(struct snapshot *s, MDB_env *env)
-{
-    MDB_txn *txn;
-    int rc = mdb_txn_begin(env, NULL, 0, &txn);
-
-    if (rc != 0)
-        return rc;
-    for (const struct snapshot_part *p = s->parts; p && rc == 0; p = p->next) {
-        rc = empty(txn, p);
-        if (rc == 0)
-            rc = snapshot_put_record(txn, p, &p->record);
-    }
-    mdb_txn_abort(txn);
-    return rc;
-}
-
-static int
-try_all(void *owner, MDB_env *env)
-{
-    int rc = check_parts(owner, env);
-
-    return rc == 0 ? try_writing(owner, env) : rc;
-}
-
 static const struct store_plan plan = {
     .event = "directory",
     .damage = "damaged, or its key is another",
@@ -298,7 +263,6 @@ static const struct store_plan plan = {
     .readers = READERS_MAX,
     .map_bytes = MAP_BYTES,
     .open = open_tables,
-    .try = try_all,
 };
 
 struct snapshot *

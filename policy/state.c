@@ -101,24 +101,6 @@ open_tables(void *owner, MDB_env *env)
     return mdb_txn_commit(txn);
 }
 
-static int
-touch_tables(void *owner, MDB_env *env)
-{
-    const struct state *s = owner;
-    const MDB_dbi list_of_free_pages = 0;
-    MDB_txn *txn;
-    int rc = mdb_txn_begin(env, NULL, MDB_RDONLY, &txn);
-
-    if (rc != 0)
-        return rc;
-    for (int i = 0; i < DB_COUNT && rc == 0; i++)
-        rc = store_touch(txn, s->db[i]);
-    if (rc == 0)
-        rc = store_touch(txn, list_of_free_pages);
-    mdb_txn_abort(txn);
-    return rc;
-}
-
 static const struct store_plan plan = {
     .event = "ledger",
     .damage = "damaged",
@@ -127,7 +109,6 @@ static const struct store_plan plan = {
     .map_bytes = MAP_BYTES,
     .flags = MDB_NOMETASYNC,
     .open = open_tables,
-    .try = touch_tables,
 };
 
 struct state *

@@ -59,13 +59,13 @@ static const char *const allowed[] = {
     /* memory */
     "brk", "madvise", "membarrier", "mincore", "mlock", "mmap", "mprotect", "mremap", "msync",
     "munlock", "munmap",
-    /* threads and processes */
-    "arch_prctl", "exit", "exit_group", "fork", "futex", "futex_waitv", "get_robust_list", "getcpu",
+    /* the process and its threads */
+    "arch_prctl", "exit", "exit_group", "futex", "futex_waitv", "get_robust_list", "getcpu",
     "getegid", "geteuid", "getgid", "getgroups", "getpgrp", "getpid", "getppid", "getpriority",
     "getresgid", "getresuid", "getrlimit", "getrusage", "getsid", "gettid", "getuid", "prctl",
     "prlimit64", "rseq", "sched_getaffinity", "sched_getparam", "sched_getscheduler",
     "sched_setaffinity", "sched_yield", "seccomp", "set_robust_list", "set_tid_address",
-    "setrlimit", "sysinfo", "uname", "wait4", "waitid",
+    "setrlimit", "sysinfo", "uname",
     /* signals and time */
     "alarm", "clock_getres", "clock_gettime", "clock_nanosleep", "getitimer", "getrandom",
     "gettimeofday", "kill", "nanosleep", "restart_syscall", "rt_sigaction", "rt_sigpending",
@@ -75,9 +75,9 @@ static const char *const allowed[] = {
 
 /* What a loop has no use for. */
 static const char *const narrowed[] = {
-    "bind",     "chmod",     "clone",     "creat",  "fchmod",   "fchmodat",  "fork",
-    "link",     "linkat",    "listen",    "mkdir",  "mkdirat",  "prlimit64", "rename",
-    "renameat", "renameat2", "setrlimit", "unlink", "unlinkat", "utimensat"};
+    "bind",      "chmod",     "clone",  "creat",    "fchmod",    "fchmodat", "link",
+    "linkat",    "listen",    "mkdir",  "mkdirat",  "prlimit64", "rename",   "renameat",
+    "renameat2", "setrlimit", "unlink", "unlinkat", "utimensat"};
 
 static bool is_filtered; /* the process; set before there are loops */
 
@@ -118,8 +118,6 @@ static int
 add_partly(scmp_filter_ctx filter)
 {
     static const unsigned families[] = {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK};
-    static const uint64_t namespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC |
-                                       CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
     int result = 0;
 
     for (size_t i = 0; i < sizeof(families) / sizeof(families[0]) && result == 0; i++)
@@ -131,9 +129,9 @@ add_partly(scmp_filter_ctx filter)
     if (result == 0)
         result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
                                   SCMP_A1(SCMP_CMP_NE, TIOCSTI, 0));
-    if (result == 0)
+    if (result == 0) /* threads alone */
         result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
-                                  SCMP_A0(SCMP_CMP_MASKED_EQ, namespaces, 0));
+                                  SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
     /* Its flags are in memory, which a filter cannot read: libc goes back to clone. */
     if (result == 0)
         result = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
