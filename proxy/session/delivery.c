@@ -178,12 +178,14 @@ static void
 learn_served(const struct delivery *d, const struct message *m)
 {
     struct span *addresses = calloc(m->n_recipients + 1, sizeof(*addresses));
+    size_t n = 0;
 
     if (addresses == NULL)
         return; /* a little harsher on this client than need be */
     for (size_t i = 0; i < m->n_recipients; i++)
-        addresses[i] = span_str(m->recipients[i].canonical);
-    policy_served(d->w->srv->policy, d->st, &d->policy, addresses, m->n_recipients, clock_ms());
+        if (!m->recipients[i].is_would)
+            addresses[n++] = span_str(m->recipients[i].canonical);
+    policy_served(d->w->srv->policy, d->st, &d->policy, addresses, n, clock_ms());
     free(addresses);
 }
 

@@ -36,10 +36,9 @@ tell_refusal(const struct session *s, const struct smtp_reply *reply)
     metrics_code(s->w->srv->metrics, status_code_find(span_str(reply->enhanced)));
 }
 
-/* monitor = yes: R is taken, though for REASON it would not be. */
+/* monitor = yes: R is taken, though for REASON it would not be.  Told once of each. */
 static void
-tell_would_reject(const struct session *s, const struct message_recipient *r,
-                  enum policy_reason reason)
+tell_would_reject(const struct session *s, struct message_recipient *r, enum policy_reason reason)
 {
     struct session_verdict v = {.from = span_str(s->tx->message->sender),
                                 .to = span_str(r->address),
@@ -48,6 +47,9 @@ tell_would_reject(const struct session *s, const struct message_recipient *r,
                                 .source = "policy",
                                 .reason = reason};
 
+    if (r->is_would)
+        return;
+    r->is_would = true;
     session_log_verdict(s, &v);
 }
 
@@ -55,10 +57,8 @@ tell_would_reject(const struct session *s, const struct message_recipient *r,
 static void
 tell_would_refuse(const struct session *s)
 {
-    const struct message *m = s->tx->message;
+    struct message *m = s->tx->message;
 
-    if (s->tx->n_would == m->n_recipients)
-        return; /* told of each */
     for (size_t i = 0; i < m->n_recipients; i++)
         tell_would_reject(s, &m->recipients[i], POLICY_REASON_HARVEST);
 }
@@ -303,22 +303,19 @@ refuse_message(struct session *s, enum smtp_reply_id id, const char *argument)
     session_reset(s);
 }
 
-/* Whose limit is the message over?  NULL: nobody's.  Under monitor that is told only, of each whose
- * RCPT did not tell it. */
+/* Whose limit is the message over?  NULL: nobody's.  Under monitor that is told only. */
 static const char *
 too_large_for(const struct session *s)
 {
-    const struct session_transaction *tx = s->tx;
-    const struct message *m = tx->message;
+    struct message *m = s->tx->message;
 
     for (size_t i = 0; i < m->n_recipients; i++) {
-        const struct message_recipient *r = &m->recipients[i];
+        struct message_recipient *r = &m->recipients[i];
         if (r->max_size == 0 || m->content_size <= r->max_size)
             continue;
         if (!s->st->server.monitor)
             return r->address;
-        if (tx->declared_size <= r->max_size)
-            tell_would_reject(s, r, POLICY_REASON_SIZE);
+        tell_would_reject(s, r, POLICY_REASON_SIZE);
     }
     return NULL;
 }

@@ -132,9 +132,13 @@ add_recipient(struct session *s, const struct session_candidate *c)
     for (size_t i = 0; i < tx->message->n_recipients; i++)
         if (span_is(span_of(c->canonical, c->canonical_n), tx->message->recipients[i].canonical))
             return true;
+    bool is_directory =
+        c->input.recipient == DECIDE_RECIPIENT_FOUND && c->source != DIR_SOURCE_NONE;
     if (!message_add_recipient(tx->message, &c->rcpt, span_of(c->canonical, c->canonical_n),
-                               c->input.max_size, c->source != DIR_SOURCE_NONE))
+                               c->input.max_size, is_directory))
         return false;
+    tx->message->recipients[tx->message->n_recipients - 1].is_would = c->decision.is_would;
+    tx->n_would += c->decision.is_would;
     if (tx->domain == NULL)
         tx->domain = c->domain;
     mark_share_take(&tx->share, c->share_limit);
@@ -162,7 +166,6 @@ accept_candidate(struct session *s, struct session_candidate *c)
 {
     struct metrics *m = s->w->srv->metrics;
     bool is_would = c->decision.is_would;
-    size_t before = s->tx->message->n_recipients;
 
     if (c->decision.is_late)
         note_late(s, c, c->decision.delay_ms);
@@ -172,7 +175,6 @@ accept_candidate(struct session *s, struct session_candidate *c)
     }
     s->rcpt_ok++;
     if (is_would) {
-        s->tx->n_would += s->tx->message->n_recipients - before;
         log_candidate(s, c, "would-reject",
                       smtp_reply_enhanced(recipient_reply(c->decision.reason)), 0);
     } else {

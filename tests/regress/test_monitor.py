@@ -109,3 +109,35 @@ def test_what_is_no_verdict_on_a_recipient_is_given(trial):
     assert told(mx, "ben") == [("would-reject", "5.7.1", "blocked", "file")]
     assert mx.control("block", HOST)["ok"]
     assert mx.client(source=PROXY, told=HOST, ehlo=False).greeting.status == "421 4.7.0"
+
+
+def test_what_would_not_be_taken_is_no_merit(trial):
+    """Exchange takes what is for nobody, too: it makes no client honest, nor trusted once the trial is over."""
+    mx = trial(harvest={"threshold": 5, "trusted_recipients": 3})
+    conn = mx.client(source=PROXY, told=HOST)
+    for n in range(5):
+        assert conn.deliver(CONTENT, f"x{n}@example.test").status == "250 2.6.0"
+    event = mx.wait_log("harvest", client=HOST)
+    assert (event["ratio"], event["action"]) == ("1.00", "block")
+
+
+def test_nor_what_a_message_that_would_be_refused_brings(trial):
+    """For a limit, or for those that it names beside: its other recipients would not have had it."""
+    mx = trial(harvest={"threshold": 4, "trusted_recipients": 2, "ratio": "0.6"})
+    conn = mx.client(source=PROXY, told=HOST)
+    assert conn.deliver(CONTENT, "anna@example.test", "x0@example.test", "x1@example.test").status == "250 2.6.0"
+    assert conn.deliver(CONTENT, "ben@example.test", "x2@example.test", "x3@example.test").status == "250 2.6.0"
+    event = mx.wait_log("harvest", client=HOST)
+    assert (event["ratio"], event["action"]) == ("1.00", "block")
+
+
+@pytest.mark.parametrize("verb", ["RCPT", "EOD"])
+def test_whom_the_directory_lacks_is_no_drift(trial, verb):
+    mx = trial()
+    mx.exchange.on(verb, faults.reply("550 5.1.1 User unknown"))
+    conn = mx.client(source=PROXY, told=HOST)
+    assert conn.deliver(CONTENT, "ghost@example.test").status == "550 5.1.1"
+    assert conn.deliver(CONTENT, "anna@example.test").status == "550 5.1.1"
+    conn.quit()
+    mx.wait_log("close", client=HOST)
+    assert [e["to"] for e in mx.events("drift")] == ["<anna@example.test>"]
