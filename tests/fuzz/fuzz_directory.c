@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "conf/settings.h"
+#include "ldap/dir_gate.h"
 #include "ldap/dir_query.h"
 #include "ldap/dir_result.h"
 #include "ldap/sync_look.h"
@@ -231,7 +232,6 @@ connect_to(struct span script, int *fd)
 {
     struct server s = {.id = 1, .state = -1};
     struct span line;
-    ber_len_t most = 1 << 20; /* as dir_link.c has a bound */
     LDAP *ld = NULL;
     Sockbuf *sb = NULL;
     int fds[2], version = LDAP_VERSION3;
@@ -247,8 +247,7 @@ connect_to(struct span script, int *fd)
     require(ldap_init_fd(fds[0], LDAP_PROTO_TCP, "ldap://127.0.0.1/", &ld) == LDAP_SUCCESS);
     ldap_set_option(ld, LDAP_OPT_PROTOCOL_VERSION, &version);
     ldap_set_option(ld, LDAP_OPT_REFERRALS, LDAP_OPT_OFF);
-    require(ldap_get_option(ld, LDAP_OPT_SOCKBUF, &sb) == 0 &&
-            ber_sockbuf_ctrl(sb, LBER_SB_OPT_SET_MAX_INCOMING, &most) == 1);
+    require(ldap_get_option(ld, LDAP_OPT_SOCKBUF, &sb) == 0 && dir_gate_add(sb) == 0);
     *fd = s.fd;
     return ld;
 }
