@@ -22,6 +22,8 @@ check_file_fault(const char *path, bool is_secret)
         return "is a directory";
     if (S_ISFIFO(s.st_mode))
         return "is a pipe"; /* who waits for its other end serves nobody meanwhile */
+    if (S_ISCHR(s.st_mode) && !span_is(span_str(path), "/dev/null"))
+        return "is a device"; /* which may have no end */
     if (faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) != 0)
         return strerror(errno);
     if (is_secret && (s.st_mode & S_IRWXO) != 0)
