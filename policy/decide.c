@@ -168,7 +168,9 @@ decide(const struct decide_input *in)
         return d;
     if (in->recipient == DECIDE_RECIPIENT_UNASKED && !in->is_trap)
         return ask(DECIDE_ASK_DIRECTORY);
-    is_counted = in->is_trap || (in->recipient == DECIDE_RECIPIENT_ABSENT && !in->was_known);
+    /* Not behind what monitor alone lets pass: nobody would have been asked. */
+    is_counted = d.reason == POLICY_REASON_NONE &&
+                 (in->is_trap || (in->recipient == DECIDE_RECIPIENT_ABSENT && !in->was_known));
     if (found(in, judge_recipient(in), &d) || found(in, judge_restrictions(in), &d)) {
         d.is_counted = is_counted;
         return d;

@@ -141,3 +141,11 @@ def test_whom_the_directory_lacks_is_no_drift(trial, verb):
     conn.quit()
     mx.wait_log("close", client=HOST)
     assert [e["to"] for e in mx.events("drift")] == ["<anna@example.test>"]
+
+
+def test_nobody_is_a_harvester_for_whom_is_blocked(trial):
+    """As without monitor, where no directory is asked about them."""
+    mx = trial(blocked={"recipients": "@example.test"}, harvest={"threshold": 2, "message_threshold": 0})
+    assert rcpt(session(mx), "x1", "x2", "x3") == [TAKEN] * 3
+    assert [t[0::2] for t in told(mx, "x3")] == [("would-reject", "blocked")]
+    assert not mx.events("harvest")

@@ -326,10 +326,16 @@ test_monitor(void **state)
     assert_int_equal(d.verdict, DECIDE_REFUSE);
     assert_int_equal(d.reason, POLICY_REASON_DIRECTORY);
     assert_false(d.is_would);
-    make_absent(&in);
-    assert_true(decide(&in).is_counted);
     in.recipient = DECIDE_RECIPIENT_UNASKED;
     assert_int_equal(decide(&in).verdict, DECIDE_ASK_DIRECTORY);
+
+    /* Nobody is a harvester for what would have been refused before the directory was asked. */
+    make_absent(&in);
+    assert_false(decide(&in).is_counted);
+    in = welcome();
+    in.is_monitor = true;
+    make_absent(&in);
+    assert_true(decide(&in).is_counted);
 }
 
 /* stage = data: RCPT says 250 to whom the directory would refuse, and only to them. */
