@@ -499,8 +499,10 @@ test_warnings_of_server_and_tls(void **state)
         {"[server]\nhostname = mx.example.com\nstate_dir "
          "=\n[tls]\nmode=off\n[directory]\ntype=ldap\nbase=x\nuri=ldaps://x\nmode=snapshot\n",
          "f:10: mode: snapshot needs a state_dir\n", false},
-        {"[server]\nhostname = mx.example.com\n[tls]\ncertificate = /dev/zero, /dev/null\n",
+        {"[server]\nhostname = mx.example.com\n[tls]\ncertificate = /dev/null, /dev/null\n",
          "f:4: certificate, key: 2 certificates but 0 keys\n", false},
+        {"[server]\nhostname = mx.example.com\n[tls]\ncertificate = /dev/zero\nkey = /dev/zero\n",
+         "f:4: certificate: /dev/zero: is a device\nf:5: key: /dev/zero: is a device\n", false},
         {"[server]\nhostname = mx.example.com\n[tls]\ncertificate = /nonexistent/c\nkey = "
          "/nonexistent/k\n",
          "f:4: certificate: /nonexistent/c: No such file or directory\n"
