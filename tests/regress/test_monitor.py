@@ -1,6 +1,7 @@
 """With monitor = yes the log says of each recipient what would become of it; what else is refused stays refused."""
 
 import os
+import random
 
 import pytest
 
@@ -16,9 +17,9 @@ TAKEN = "250 2.1.5"
 @pytest.fixture
 def trial(exchange, postern):
     """Call it with changes to the settings."""
-    def start(**settings):
+    def start(monitor="yes", **settings):
         downstream = exchange()
-        one = postern(downstream, settings={"server": {"monitor": "yes", "proxy_protocol": PROXY}, **settings})
+        one = postern(downstream, settings={"server": {"monitor": monitor, "proxy_protocol": PROXY}, **settings})
         one.exchange = downstream
         return one
     return start
@@ -149,3 +150,70 @@ def test_nobody_is_a_harvester_for_whom_is_blocked(trial):
     assert rcpt(session(mx), "x1", "x2", "x3") == [TAKEN] * 3
     assert [t[0::2] for t in told(mx, "x3")] == [("would-reject", "blocked")]
     assert not mx.events("harvest")
+
+
+# The same traffic, refused and told
+
+def visits(count):
+    """A client, a sender, and the recipients of a message."""
+    chance = random.Random(7)
+    hosts = [f"198.51.100.{n}" for n in range(1, 5)] + ["10.0.0.9"]
+    known = ["anna", "ben", "carl", "postmaster", "abuse", "blocked", "trap"]
+    for _ in range(count):
+        names = chance.choices(known + [f"x{n}" for n in range(30)], [12, 12, 12, 2, 2, 4, 0.5] + [1] * 30,
+                               k=chance.randrange(1, 6))
+        yield chance.choice(hosts), chance.choice(["a@example.org", "a@example.org", ""]), names
+
+
+def connect(mx, host, sender):
+    """None: it is turned away."""
+    conn = mx.client(source=PROXY, told=host, ehlo=False)
+    if conn.greeting.code != 220:
+        return None
+    conn.ehlo()
+    conn.ok(f"MAIL FROM:<{sender}>")
+    return conn
+
+
+def finish(conn, content):
+    if conn.command("DATA").code == 354:
+        conn.send(content + b".\r\n")
+        conn.reply()
+
+
+def leave(mx, conn):
+    since = len(mx.log)
+    conn.close()
+    mx.wait_log("close", since=since)
+
+
+def harvests(mx):
+    return [[e.get(key) for key in ("client", "action", "count", "ratio", "limited", "from")]
+            for e in mx.events("harvest")]
+
+
+@pytest.mark.parametrize("action", ["reject", "disconnect", "block", "blind"])
+def test_a_trial_tells_what_would_be(trial, action):
+    """Verdict by verdict, as long as the one that refuses does not close."""
+    settings = {"blocked": {"recipients": "blocked@example.test"}, "harvest": {
+        "action": action, "threshold": 4, "threshold_wide": 8, "ratio": "0.4", "message_threshold": 3,
+        "trusted_recipients": 3, "traps": "trap@example.test", "tarpit": "0s"}}
+    live, tried = trial("no", **settings), trial(**settings)
+    for number, (host, sender, names) in enumerate(visits(50)):
+        here, there = connect(live, host, sender), connect(tried, host, sender)
+        for name in names:
+            reply = here.command(f"RCPT TO:<{name}@example.test>") if here else None
+            since = len(tried.log)
+            assert rcpt(there, name) == [TAKEN]
+            event = tried.wait_log("rcpt", since=since)
+            is_taken = reply is not None and reply.code == 250
+            assert event["verdict"] == ("accept" if is_taken else "would-reject"), (number, reply, event.text)
+            if reply is None or reply.code == 421:
+                break
+            assert event["status"] == reply.enhanced
+        else:
+            finish(here, CONTENT + b"%d\r\n" % number)
+            finish(there, CONTENT + b"%d\r\n" % number)
+            leave(live, here)
+        leave(tried, there)
+    assert harvests(tried) == harvests(live) != []
