@@ -28,8 +28,10 @@ struct lookup {
     struct control_call *call;
     struct settings *settings;
     const struct settings_domain *domain;
+    struct smtp_path path, sender_path;
     char address[SMTP_ADDRESS_MAX + 1]; /* canonical */
     char sender[SMTP_ADDRESS_MAX + 1];
+    char asked[SMTP_ADDRESS_MAX + 1]; /* as it was written */
     struct decide_input in;
     json_t *answer;
     uint64_t ticket;
@@ -155,7 +157,7 @@ put_decision(struct lookup *k, const struct decision *d, const char *argument)
     put(k->answer, "reason", json_string(policy_reason_text(d->reason)));
     put(k->answer, "reply", reply_line(is_passed ? SMTP_REPLY_RECIPIENT_OK : refusal, argument));
     if (d->is_late)
-        put(k->answer, "reply_at_data", reply_line(refusal, argument));
+        put(k->answer, "reply_at_data", reply_line(recipient_data_reply(d->reason), argument));
 }
 
 /* "attribute: value" a line, as a list. */
@@ -293,7 +295,7 @@ judge(struct lookup *k)
     case DECIDE_CLOSE:
         break;
     }
-    put_decision(k, &d, k->address);
+    put_decision(k, &d, k->asked);
     return true;
 }
 
@@ -314,16 +316,9 @@ parse(const char *text, bool is_sender, struct smtp_path *path, char out[SMTP_AD
 
 /* What is known without asking anybody: the domain's rule, the route, the lists, the marks. */
 static void
-look_around(struct lookup *k, const struct smtp_path *path, size_t at)
+look_around(struct lookup *k)
 {
-    struct settings *st = k->settings;
-    struct span domain = span_str(path->is_postmaster ? "" : k->address + at + 1);
-    k->domain = settings_domain_for(st, domain);
-    k->in.is_postmaster =
-        path->is_postmaster || (k->domain && span_is(span_of(k->address, at), "postmaster"));
-    if (path->is_postmaster && !k->domain && st->n_domains)
-        k->domain = &st->domains[0];
-    k->in.has_domain = k->domain != NULL;
+    const struct settings *st = k->settings;
     k->in.listing = DECIDE_LISTING_CLEAR;
     k->in.is_monitor = st->server.monitor;
     k->in.is_late = st->harvest.stage == SETTINGS_STAGE_DATA;
@@ -352,7 +347,7 @@ is_sender_refused(struct lookup *k)
     if (!acl_sender_blocked(k->settings, span_str(k->sender)))
         return false;
     struct decision d = {.verdict = DECIDE_REFUSE, .reason = POLICY_REASON_BLOCKED_SENDER};
-    put_decision(k, &d, k->sender);
+    put_decision(k, &d, k->sender_path.text);
     return true;
 }
 
@@ -385,24 +380,27 @@ void
 lookups_start(struct lookups *l, struct control_call *call, const char *address, const char *sender)
 {
     size_t at;
-    struct smtp_path path;
     struct lookup *k = lookup_new(l, call);
     if (!k) {
         control_refuse(call, "out of memory");
         return;
     }
-    if (!parse(sender, true, &path, k->sender, &at)) {
+    if (!parse(sender, true, &k->sender_path, k->sender, &at)) {
         control_refuse(call, "SENDER is not an address: %s", sender);
         lookup_free(k);
         return;
     }
     control_defer(call, on_cancel, k);
     put(k->answer, "address", json_text_str(address));
-    k->in.is_bad_syntax = !parse(address, false, &path, k->address, &at);
+    k->in.is_bad_syntax = !parse(address, false, &k->path, k->address, &at);
+    if (!k->in.is_bad_syntax) {
+        memcpy(k->asked, k->path.text, k->path.n + 1u);
+        k->domain = recipient_domain(k->settings, &k->path, k->address, &at, &k->in);
+    }
     put(k->answer, "canonical", json_text_str(k->address));
     put(k->answer, "sender", json_text_str(k->sender));
     if (!k->in.is_bad_syntax)
-        look_around(k, &path, at);
+        look_around(k);
     if (is_sender_refused(k))
         finish(k);
     else if (!judge(k))

@@ -80,8 +80,7 @@ refusal(struct session *s, const char **address, uint32_t *delay_ms)
     if (tx->late_address != NULL && !is_monitor) {
         *address = tx->late_address;
         *delay_ms = tx->late_delay_ms;
-        return tx->late_reason == POLICY_REASON_RESTRICTED ? SMTP_REPLY_DATA_RESTRICTED
-                                                           : SMTP_REPLY_DATA_UNKNOWN;
+        return recipient_data_reply(tx->late_reason);
     }
     if (is_shut_out || policy_transaction_refused(s->st, &s->policy, &tx->policy,
                                                   tx->message->n_recipients - tx->n_would)) {

@@ -57,6 +57,7 @@ struct session_candidate {
     struct smtp_rcpt rcpt; /* its path is as it is sent on; its orcpt is the next */
     char orcpt[512];
     char canonical[SMTP_ADDRESS_MAX + 1];
+    char asked[SMTP_ADDRESS_MAX + 1]; /* as the client wrote it, even if it is a postmaster */
     struct smtp_reply answer;
 };
 

@@ -190,7 +190,7 @@ refuse_candidate(struct session *s, struct session_candidate *c, uint32_t delay_
 {
     char text[4 * SMTP_REPLY_LINE];
     enum smtp_reply_id id = recipient_reply(c->decision.reason);
-    const char *argument = c->rcpt.path.text, *enhanced, *closes = NULL;
+    const char *argument = c->asked, *enhanced, *closes = NULL;
     uint16_t code;
     size_t n;
 
@@ -492,87 +492,18 @@ judge(struct session *s)
 
 /* --- the beginning of a judgement --- */
 
-/* postmaster@ the first accepted domain that is one, not a pattern. */
-static void
-default_postmaster(const struct session *s, struct smtp_path *path)
-{
-    const char *domain = s->st->server.hostname;
-
-    for (size_t i = 0; i < s->st->n_domains; i++) {
-        if (s->st->domains[i].name[0] != '*') {
-            domain = s->st->domains[i].name;
-            break;
-        }
-    }
-    size_t n = strlen("postmaster@");
-    memcpy(path->text, "postmaster@", n);
-    if (!span_copy(path->text + n, sizeof(path->text) - n, span_str(domain)))
-        return;
-    path->at = (uint16_t)(n - 1);
-    path->n = (uint16_t)(n + strlen(domain));
-    path->is_postmaster = false;
-}
-
-/* RFC 5321 4.5.1: mail to postmaster is taken, and goes where the settings say. */
-static bool
-redirect_postmaster(const struct session *s, struct session_candidate *c)
-{
-    struct smtp_path *path = &c->rcpt.path;
-    size_t used;
-    char text[SMTP_ADDRESS_MAX + 3];
-
-    if (s->st->server.postmaster != NULL) {
-        size_t n = strlen(s->st->server.postmaster);
-        if (n > SMTP_ADDRESS_MAX)
-            return false;
-        text[0] = '<';
-        memcpy(text + 1, s->st->server.postmaster, n);
-        text[n + 1] = '>';
-        if (!smtp_path_parse(span_of(text, n + 2), false, false, true, path, &used))
-            return false;
-    } else if (path->is_postmaster) {
-        default_postmaster(s, path);
-    }
-    c->canonical_n = smtp_path_canonical(path, c->canonical, &c->at);
-    return c->canonical_n > 0;
-}
-
-/* Where mail for the candidate goes: its domain's section; a postmaster's without one, the first.
- */
-static void
-find_domain(const struct session *s, struct session_candidate *c)
-{
-    struct span domain = span_of(NULL, 0);
-
-    if (c->at < c->canonical_n)
-        domain = span_of(c->canonical + c->at + 1, c->canonical_n - c->at - 1);
-    c->domain = settings_domain_for(s->st, domain);
-    c->input.has_domain = c->domain != NULL || c->rcpt.path.is_postmaster;
-    c->input.is_postmaster =
-        c->rcpt.path.is_postmaster ||
-        (c->domain != NULL && span_is(span_of(c->canonical, c->at), "postmaster"));
-    if (!c->input.is_postmaster)
-        return;
-    const struct settings_domain *asked = c->domain != NULL ? c->domain : &s->st->domains[0];
-    if (!redirect_postmaster(s, c)) {
-        c->domain = asked;
-        return;
-    }
-    c->domain =
-        settings_domain_for(s->st, span_of(c->canonical + c->at + 1, c->canonical_n - c->at - 1));
-    if (c->domain == NULL)
-        c->domain = asked;
-}
-
 static void
 fill_input(struct session *s, struct session_candidate *c)
 {
     struct session_transaction *tx = s->tx;
     struct marks *marks = policy_marks(s->w->srv->policy);
-    struct span canonical = span_of(c->canonical, c->canonical_n);
     struct span sender = span_str(tx->message->sender_canonical);
 
-    find_domain(s, c);
+    /* Where a postmaster's mail goes is not for the client to know. */
+    memcpy(c->asked, c->rcpt.path.text, c->rcpt.path.n + 1u);
+    c->domain = recipient_domain(s->st, &c->rcpt.path, c->canonical, &c->at, &c->input);
+    c->canonical_n = strlen(c->canonical);
+    struct span canonical = span_of(c->canonical, c->canonical_n);
     c->input.size = tx->declared_size;
     if (c->domain == NULL)
         return;
@@ -634,6 +565,7 @@ refuse_syntax(struct session *s, struct session_candidate *c, struct span argume
         memcpy(c->rcpt.path.text, address.p, n);
     c->rcpt.path.text[n] = '\0';
     c->rcpt.path.n = (uint16_t)n;
+    memcpy(c->asked, c->rcpt.path.text, n + 1);
     c->input.is_bad_syntax = true;
     c->decision = decide(&c->input);
     if (c->decision.reason == POLICY_REASON_SYNTAX) {

@@ -160,6 +160,7 @@ def test_status(mx):
     ("ANNA@Example.Test", "accept", "ok", "250 2.1.5"),
     ("<anna@example.test>", "accept", "ok", "250 2.1.5"),
     ("nobody@example.test", "reject", "unknown", "550 5.1.1"),
+    ("NoBody@Example.Test", "reject", "unknown", "550 5.1.1"),
     ("blocked@example.test", "reject", "blocked", "550 5.7.1"),
     ("a@elsewhere.test", "reject", "relay", "550 5.7.1"),
     ("postmaster@example.test", "accept", "postmaster", "250 2.1.5"),
@@ -174,11 +175,40 @@ def test_lookup_judges_as_rcpt_does(exchange, postern, address, verdict, reason,
     assert (answer["verdict"], answer["reason"]) == (verdict, reason)
     client = mx.client()
     client.ok("MAIL FROM:<s@example.org>")
-    assert client.command(f"RCPT TO:<{address.strip('<>')}>").status == status
+    reply = client.command(f"RCPT TO:<{address.strip('<>')}>")
+    assert (reply.status, str(reply)) == (status, answer["reply"])
     event = mx.wait_log("rcpt")
     assert (event["verdict"], event["reason"]) == (verdict, reason)
     shown = ctl(mx, "lookup", address).stdout
     assert answer["reply"] in " ".join(shown.split())
+
+
+def test_lookup_says_what_data_would(exchange, postern, directory, start_slapd):
+    """With stage = data a recipient for insiders has another code than at RCPT."""
+    slapd = start_slapd(servers.recipient_entry("staff", ["staff@example.test"], msExchRequireAuthToSendTo=["TRUE"]))
+    mx = postern(exchange(), settings={"harvest": {"stage": "data"}, **ldap_settings(directory, slapd)})
+    answer = ctl_json(mx, "lookup", "Staff@example.test")
+    client = mx.client()
+    client.ok("MAIL FROM:<s@example.org>")
+    assert str(client.command("RCPT TO:<Staff@example.test>")) == answer["reply"]
+    assert str(client.command("DATA")) == answer["reply_at_data"]
+    assert answer["reply_at_data"].startswith("550 5.1.1 <Staff@example.test>")
+
+
+def test_lookup_of_postmaster_follows_its_mail(exchange, postern):
+    away = exchange()
+    away.stop_listening()
+    mx = postern(exchange(), settings={
+        "server": {"postmaster": "boss@second.test"}, "domain second.test": {"downstream": "second"},
+        "downstream second": {"hosts": away.host, "tls": "off", "health_interval": "1h"}})
+    mx.wait_log("downstream", state="down", host=away.host)
+    for address in ("postmaster", "postmaster@example.test"):
+        answer = ctl_json(mx, "lookup", address)
+        assert (answer["downstream"], answer["canonical"]) == ("second", "boss@second.test")
+        client = mx.client()
+        client.ok("MAIL FROM:<s@example.org>")
+        assert str(client.command(f"RCPT TO:<{address}>")) == answer["reply"]
+        assert answer["reply"].startswith("451 4.4.1 ")
 
 
 def test_lookup_shows_the_way(mx):

@@ -120,6 +120,18 @@ def test_postmaster_setting(exchange, postern):
     assert [m.addresses for m in downstream.delivered] == [["anna@example.test"]] * 2
 
 
+@pytest.mark.parametrize("path", ["postmaster", "Postmaster@example.test"])
+def test_where_the_mail_of_postmaster_goes_is_not_told(exchange, postern, path):
+    """A refusal names who was asked for."""
+    mx = postern(exchange(), settings={"server": {"postmaster": "anna@example.test"},
+                                       "harvest": {"allow": "", "action": "reject", "threshold": 1}})
+    client = mx.client()
+    client.ok("MAIL FROM:<a@example.org>")
+    assert rcpt(client, "<nobody@example.test>").status == "550 5.1.1"
+    reply = rcpt(client, f"<{path}>")
+    assert str(reply) == f"550 5.7.1 <{path}>: Recipient address rejected: Too many unknown recipients"
+
+
 def test_same_recipient_twice(mx):
     client = mx.client()
     assert client.deliver(CONTENT, "anna@example.test", "ANNA@example.test", "ben@example.test").code == 250
