@@ -334,8 +334,9 @@ walk_tree(struct check *c, enum kind kind, const struct tree *tree)
 
 /* NOLINTEND(misc-no-recursion) */
 
+/* Meta I of the two, at AT.  LMDB takes turns: it finds the newest transaction by its number. */
 static bool
-read_meta(struct span file, size_t at, struct meta *m)
+read_meta(struct span file, unsigned i, size_t at, struct meta *m)
 {
     if (file.n < sizeof *m || at > file.n - sizeof *m)
         return false;
@@ -344,7 +345,7 @@ read_meta(struct span file, size_t at, struct meta *m)
     return (m->page.flags & PAGE_META) != 0 && m->magic == MAGIC && m->version == DATA_VERSION &&
            size >= 512 && size <= PAGE_MAX && (size & (size - 1)) == 0 && m->map_size <= MAP_MAX &&
            m->last_page < m->map_size / size && (m->free.flags & TABLE_FLAGS) == MDB_INTEGERKEY &&
-           m->names.flags == 0;
+           m->names.flags == 0 && (m->transaction % 2 == i || m->transaction == 0);
 }
 
 /* The newer one of the two. */
@@ -353,7 +354,7 @@ read_metas(struct span file, struct meta *newest)
 {
     struct meta other;
 
-    if (!read_meta(file, 0, newest) || !read_meta(file, newest->free.width, &other) ||
+    if (!read_meta(file, 0, 0, newest) || !read_meta(file, 1, newest->free.width, &other) ||
         other.free.width != newest->free.width)
         return false;
     if (other.transaction > newest->transaction)

@@ -224,6 +224,7 @@ static const struct {
     {"names: entries", NAMES + 8 + 3 * WORD, 99},
     {"names: root", NAMES + 8 + 4 * WORD + 7, 1},
     {"last page", LAST + 1, 0},
+    {"transaction", LAST + WORD, 0x30},
 };
 
 static void
