@@ -49,6 +49,7 @@ struct stream {
     bool send_was_short; /* stream_send owes the owner a `drained` */
     bool has_ended;      /* `ended` was called, or need not be any more */
     bool has_read;       /* within this call of OpenSSL's */
+    bool is_yielding;    /* what is kept comes first, in the next turn */
     bool is_dead;
     struct event read_event;
 };
@@ -524,7 +525,7 @@ read_turn(struct stream *s)
             return;
         if (!offer(s, s->loop->scratch, (size_t)n))
             return;
-        if (s->has_ended)
+        if (s->has_ended || s->is_yielding)
             return;
         /* A short read emptied the socket: spare the one that would say EAGAIN. */
         if (s->tls == TLS_NONE ? (size_t)n < STREAM_SCRATCH
@@ -558,6 +559,11 @@ on_readable(evutil_socket_t fd, short what, void *arg)
         if (s->is_paused && buffer_length(&s->in) == 0 && is_gone(s, &end))
             tell_end(s, end);
         return;
+    }
+    if (s->is_yielding) {
+        s->is_yielding = false;
+        if (!offer(s, NULL, 0) || s->has_ended || s->is_yielding)
+            return;
     }
     read_turn(s);
 }
@@ -625,6 +631,13 @@ stream_resume(struct stream *s)
     s->is_paused = false;
     if (!s->has_ended)
         arm_read(s, true);
+}
+
+void
+stream_yield(struct stream *s)
+{
+    s->is_yielding = true;
+    event_active(&s->read_event, EV_READ, 0);
 }
 
 void

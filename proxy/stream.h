@@ -69,6 +69,9 @@ size_t stream_send(struct stream *s, const struct iovec *iov, int n);
 /* Stop and start handing over input. Resuming does not call back: use stream_pump. */
 void stream_pause(struct stream *s);
 void stream_resume(struct stream *s);
+/* Within an input call: what it does not use is offered in the loop's next turn, and nothing is
+ * read before, so that others have theirs. */
+void stream_yield(struct stream *s);
 /* Offer what is kept (and, in TLS, what OpenSSL holds) to the owner now, if not paused. */
 void stream_pump(struct stream *s);
 /* Is there input in the socket (in TLS: ciphertext at least) that was not handed over yet? */

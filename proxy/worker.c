@@ -23,6 +23,8 @@
 
 /* So many connections are taken from one listener in a turn. */
 #define ACCEPT_BATCH 64
+/* How long the loop works off what it found active before it looks for more. */
+#define TURN_MS 5
 /* Above this part of max_connections a client's silence is borne for PRESSED_MS only. */
 #define PRESSURE_PERCENT 80
 #define PRESSED_MS       10000
@@ -549,11 +551,15 @@ static struct event_base *
 make_base(void)
 {
     struct event_config *config = event_config_new();
+    struct timeval turn = {.tv_usec = TURN_MS * 1000};
 
     if (config == NULL)
         return NULL;
     /* A loop is used by its thread alone: no locks. */
     event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+    /* What an event makes active would be done before the sockets and clocks are looked at again,
+     * and so for ever where many streams have more to do each time. */
+    event_config_set_max_dispatch_interval(config, &turn, -1, 0);
     struct event_base *base = event_base_new_with_config(config);
     event_config_free(config);
     return base;

@@ -21,6 +21,9 @@
  * many in any case. */
 #define HANDSHAKES_PART 4u
 #define HANDSHAKES_MIN  64u
+/* So many commands of a client are taken in a turn of the loop: more than a hundred recipients
+ * need, but not the ten thousand that one read may bring, while others wait. */
+#define TURN_COMMANDS 128u
 /* More of replies that the client does not read, and nothing more is read from it. */
 #define OUTPUT_MAX 65536u
 /* How long input is read away behind the last reply; the same when the whole process is to end. */
@@ -466,9 +469,14 @@ on_input(void *owner, struct span in)
 {
     struct session *s = owner;
     size_t total = 0;
+    unsigned commands = 0;
     bool is_heard = false; /* a whole command, or content: the client's time begins anew */
 
     while (s->wait == SESSION_WAIT_NONE && total < in.n) {
+        if (commands == TURN_COMMANDS) {
+            stream_yield(s->stream);
+            break;
+        }
         struct span rest = span_of(in.p + total, in.n - total);
         enum session_input before = s->input;
         size_t used = 0;
@@ -479,6 +487,7 @@ on_input(void *owner, struct span in)
         case SESSION_INPUT_COMMAND:
             used = take_line(s, rest);
             is_heard |= used > 0;
+            commands++;
             break;
         case SESSION_INPUT_SKIP:
             used = skip_line(s, rest);

@@ -1,7 +1,11 @@
 """Clients and downstreams that mean harm, or break at the worst moment: nothing is lost, taken twice,
 kept for ever or said to be what it is not."""
 
+import glob
+import select
+import signal
 import socket
+import threading
 
 import pytest
 
@@ -33,6 +37,64 @@ def test_replies_that_nobody_reads_stop_the_reading(mx):
     client.send(b"NOOP\r\n"[sent % 6:])
     assert client.reply().code == 250
     client.quit()
+
+
+# What others have to wait for
+
+def stopped(process):
+    """Every thread of it stands still."""
+    def states():
+        for path in glob.glob(f"/proc/{process.pid}/task/*/stat"):
+            with open(path, encoding="ascii") as stat:
+                yield stat.read().rpartition(") ")[2][0]
+    process.send_signal(signal.SIGSTOP)
+    poll(lambda: set(states()) == {"T"}, "all of it stopped")
+
+
+def test_many_commands_at_once_let_others_in_between(exchange, postern):
+    mx = postern(exchange(), settings={"server": {"workers": 1}})
+    greedy, modest = [mx.client() for _ in range(3)], mx.client()
+    for client in (*greedy, modest):
+        client.ok("MAIL FROM:<a@example.org>")
+    stopped(mx.process)
+    for client in greedy:
+        client.send(b"RCPT TO:<x@elsewhere.example>\r\n" * 1000)
+    modest.send(b"RCPT TO:<y@elsewhere.example>\r\n")
+    mx.process.send_signal(signal.SIGCONT)
+    for client, count in [(modest, 1), *((client, 1000) for client in greedy)]:
+        assert all(client.reply().status == "550 5.7.1" for _ in range(count))
+    mx.wait_log("rcpt", to="<y@elsewhere.example>")
+    poll(lambda: len(mx.events("rcpt")) == 3001, "all are judged")
+    assert [event["to"] for event in mx.events("rcpt")].index("<y@elsewhere.example>") < 1000
+
+
+def test_a_flood_of_commands_keeps_nobody_out(exchange, postern):
+    """Who always has more to say does not keep the loop from looking whether anybody else does."""
+    mx = postern(exchange(), settings={"server": {"workers": 1}})
+    sockets = {client.socket.fileno(): client.socket for client in [mx.client() for _ in range(20)]}
+    stopping = threading.Event()
+    block = b"NOOP\r\n" * 100000
+
+    def flood():
+        poller = select.poll()
+        sent = dict.fromkeys(sockets, 0)
+        for number, sock in sockets.items():
+            sock.setblocking(False)
+            poller.register(number)
+        while not stopping.is_set():
+            for number, ready in poller.poll(1000):
+                if ready & select.POLLIN:
+                    sockets[number].recv(MIB)
+                if ready & select.POLLOUT:
+                    sent[number] += sockets[number].send(block[sent[number] % 6:])
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        for n in range(20):
+            assert mx.client().deliver(CONTENT + b"%d\r\n" % n, "anna@example.test").status == "250 2.6.0"
+    finally:
+        stopping.set()
+        thread.join()
 
 
 # Reloads at the worst moment
