@@ -40,14 +40,18 @@ tell(struct faults *f, unsigned line, const char *key, const char *path, const c
 static const char *
 address_fault(const char *s, bool allow_domain)
 {
+    const char *wrong = allow_domain ? "is not an address or @domain" : "is not an address";
     const char *at = strrchr(s, '@');
 
-    if (at == NULL || at[1] == '\0' || (!allow_domain && at == s))
-        return allow_domain ? "is not an address or @domain" : "is not an address";
-    while (*++at != '\0')
-        if ((unsigned char)*at >= 0x80)
+    if (*s == '<')
+        return "is not an address; write it without < and >";
+    /* Only within quotes may a local part hold these. */
+    if (at == NULL || (*s != '"' && s + strcspn(s, "<>@ \t") != at) || (!allow_domain && at == s))
+        return wrong;
+    for (const char *p = ++at; *p != '\0'; p++)
+        if ((unsigned char)*p >= 0x80)
             return "has a domain that is not ASCII; write it as xn--...";
-    return NULL;
+    return *at == '[' || value_is_domain(span_str(at)) ? NULL : wrong;
 }
 
 static bool

@@ -349,6 +349,14 @@ test_faults(void **state)
         {"[blocked]\nsenders = @b\xc3\xbc\n",
          "f:11: senders: @b\xc3\xbc has a domain that is not ASCII; write it as xn--...\n"},
         {"[blocked]\nrecipients = x\n", "f:11: recipients: x is not an address or @domain\n"},
+        /* What no address can equal is a fault, not ignored. */
+        {"[blocked]\nsenders = \"x y\"@a.example, \"x@y\"@a.example, x@[192.0.2.1], @a_b.example\n"
+         "recipients = <x@a.example>, x@a.example., @*.a.example, x y@a.example, x@y@a.example\n",
+         "f:12: recipients: <x@a.example> is not an address; write it without < and >\n"
+         "f:12: recipients: x@a.example. is not an address or @domain\n"
+         "f:12: recipients: @*.a.example is not an address or @domain\n"
+         "f:12: recipients: x y@a.example is not an address or @domain\n"
+         "f:12: recipients: x@y@a.example is not an address or @domain\n"},
         {"[spool]\ndir = /nonexistent/dir\n",
          "f:11: dir: /nonexistent/dir: No such file or directory\n"},
         {"[spool]\nmemory = 1X\n", "f:11: memory = 1X: not a size such as 65536, 64K, 25M or 1G\n"},
