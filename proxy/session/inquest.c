@@ -54,7 +54,8 @@ on_answer(void *arg, const struct dir_answer *a)
 {
     struct inquest *q = arg;
 
-    if (a->status == DIR_ABSENT)
+    /* Under monitor it is not refused at the retry: that alone would go on for ever. */
+    if (a->status == DIR_ABSENT && !q->st->server.monitor)
         q->has_absent = true;
     settle(q);
 }

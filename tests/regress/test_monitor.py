@@ -152,6 +152,25 @@ def test_nobody_is_a_harvester_for_whom_is_blocked(trial):
     assert not mx.events("harvest")
 
 
+def test_an_unknown_one_does_not_keep_the_others_mail(trial):
+    """Exchange refuses the message after the data, for his sake; he is not refused at the retry, so it is divided."""
+    mx = trial()
+    mx.exchange.on("EOD", lambda step: "550 5.1.10 RESOLVER.ADR.RecipientNotFound; not found"
+                   if any("ghost" in line for line in step.connection.recipients) else None)
+    pending, answers = ["anna", "ghost", "ben"], {}
+    for _ in range(8):
+        conn = session(mx)
+        taken = [name for name, status in zip(pending, rcpt(conn, *pending)) if status == TAKEN]
+        reply = conn.data(CONTENT)
+        if reply.code != 451:
+            answers |= {name: reply.status for name in taken}
+            pending = [name for name in pending if name not in taken]
+        conn.close()
+        if not pending:
+            break
+    assert answers == {"anna": "250 2.6.0", "ben": "250 2.6.0", "ghost": "550 5.1.10"}
+
+
 # The same traffic, refused and told
 
 def visits(count):
