@@ -451,9 +451,11 @@ world_disconnect(void)
     close(world.client);
     world.client = -1;
     world.is_open = false;
-    /* Only the spool's thread may keep one for a moment. */
-    for (int i = 0; i < 100 && !TAILQ_EMPTY(&world.worker->sessions); i++)
+    /* The spool's thread may keep one for a moment, and then the downstream. */
+    for (int i = 0; i < 100 && !TAILQ_EMPTY(&world.worker->sessions); i++) {
         event_base_loop(world.worker->loop.base, i < 50 ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+        hear_all();
+    }
     world_settle();
     require(TAILQ_EMPTY(&world.worker->sessions) && TAILQ_EMPTY(&world.worker->dead));
     require(atomic_load(&world.server.connections) == 0);
