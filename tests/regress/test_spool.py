@@ -165,20 +165,19 @@ def test_what_cannot_be_written(exchange, postern, directory, blocks):
 
 
 def test_several_clients_share_the_disk(exchange, postern):
-    """Four quarters are all of it: the fifth message finds it full."""
-    mx = postern(exchange(), settings={"spool": {"memory": "64K", "disk_total": "4M"}})
-    held = []
-    for n in range(5):
-        client = mx.client(source=f"127.0.0.{n + 10}")
+    """Four quarters are all of it: the fifth message finds it full, until one of the others is delivered."""
+    mx = postern(exchange(), settings={"spool": {"memory": "64K", "disk_total": "3800K"}})
+    content = CONTENT + LINE * 13000
+    clients = [mx.client(source=f"127.0.0.{n + 10}") for n in range(5)]
+
+    def hold(client):
         client.envelope("a@example.org", "anna@example.test")
-        client.ok("DATA")
-        client.send(CONTENT + LINE * 13000 + b"%d\r\n" % n)
-        held.append(client)
-    # Each is answered at its end; what was refused is refused there.
-    for client in held:
-        client.send(b".\r\n")
-    statuses = [client.reply().status for client in held]
-    assert sorted(statuses) == ["250 2.6.0"] * 4 + ["452 4.3.1"]
+        client.send(b"BDAT %d\r\n" % len(content) + content)
+        return client.reply().status
+    assert [hold(client) for client in clients] == ["250 2.0.0"] * 4 + ["452 4.3.1"]
+    assert clients[0].command("BDAT 0 LAST").status == "250 2.6.0"
+    assert hold(clients[4]) == "250 2.0.0"
+    assert [client.command("BDAT 3 LAST\r\n%d" % n).status for n, client in enumerate(clients[1:], 10)] == ["250 2.6.0"] * 4
 
 
 def test_nothing_is_left_open(exchange, postern):

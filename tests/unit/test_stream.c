@@ -24,7 +24,7 @@ struct side {
     SSL *peer;
     BIO *said;   /* by the peer, and not yet sent */
     int fd, far; /* the stream's, the peer's */
-    size_t octets;
+    size_t octets, octets_before;
     bool is_secured;
     int ends;
 };
@@ -65,7 +65,8 @@ server_context(void)
 {
     SSL_CTX *context = tls_server_context();
 
-    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                  SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_read_ahead(context, 1);
     return context;
 }
@@ -192,6 +193,43 @@ one_turn_takes_one_read(void **state)
     assert_int_equal(x->ends, 0);
 }
 
+/* How much of the content was there when another's turn came. */
+static void
+on_other(evutil_socket_t fd, short what, void *arg)
+{
+    struct side *x = arg;
+
+    (void)fd;
+    (void)what;
+    x->octets_before = x->octets;
+}
+
+/* The same of content, however much is there.  Records of this size leave the beginning of one
+ * behind in each read, so there is always more. */
+static void
+one_turn_takes_a_part_of_the_content(void **state)
+{
+    static const char octets[5439];
+    struct side *x = *state;
+    size_t sent = 0;
+    int other[2];
+
+    assert_int_equal(pipe(other), 0);
+    event_base_once(x->base, other[0], EV_READ, on_other, x, NULL);
+    while (unread(x) < 2 * (int)STREAM_SCRATCH) {
+        assert_int_equal(SSL_write(x->peer, octets, sizeof octets), sizeof octets);
+        sent += sizeof octets;
+        send_said(x);
+    }
+    assert_int_equal(write(other[1], "x", 1), 1);
+    while (x->octets < sent)
+        turn(x);
+    assert_in_range(x->octets_before, 1, STREAM_SCRATCH + sizeof octets);
+    assert_int_equal(x->octets, sent);
+    close(other[0]);
+    close(other[1]);
+}
+
 static void
 on_time(evutil_socket_t fd, short what, void *arg)
 {
@@ -234,6 +272,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_turn_takes_one_read, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(one_turn_takes_a_part_of_the_content, set_up, tear_down),
         cmocka_unit_test_setup_teardown(who_does_not_read_is_waited_for, set_up, tear_down),
     };
 
