@@ -153,10 +153,33 @@ memory_ms(const struct delivery *d)
     return pool_settings(d->pool)->refusal_memory;
 }
 
+/* It takes no more recipients at once, though it may take each: with all of them again the retry
+ * would end as this attempt did. */
+static bool
+is_too_many(const struct smtp_reply *reply)
+{
+    return strcmp(reply->enhanced, "4.5.3") == 0 || strcmp(reply->enhanced, "5.5.3") == 0;
+}
+
+static void
+halve(const struct delivery *d, const struct message *m)
+{
+    struct span *addresses = calloc(m->n_recipients, sizeof(*addresses));
+
+    if (addresses == NULL)
+        return; /* the next refusal will do */
+    for (size_t i = 0; i < m->n_recipients; i++)
+        addresses[i] = span_str(m->recipients[i].canonical);
+    marks_halve(policy_marks(d->w->srv->policy), span_str(m->sender_canonical), addresses,
+                m->n_recipients, memory_ms(d), clock_ms());
+    free(addresses);
+}
+
 static void
 learn_refusal(const struct delivery *d, const struct relay_outcome *o, const struct message *m)
 {
     struct marks *marks = policy_marks(d->w->srv->policy);
+    bool is_crowded = false;
 
     for (size_t i = 0; o->refused != NULL && i < m->n_recipients; i++) {
         const struct message_recipient *r = &m->recipients[i];
@@ -165,7 +188,10 @@ learn_refusal(const struct delivery *d, const struct relay_outcome *o, const str
         note_drift(d, r, &o->refused[i]);
         if (m->n_recipients > 1)
             marks_add(marks, span_str(r->canonical), memory_ms(d), clock_ms());
+        is_crowded |= is_too_many(&o->refused[i]);
     }
+    if (is_crowded && m->n_recipients > 1)
+        halve(d, m);
     if (o->refused != NULL || o->is_envelope || o->original.code == 0)
         return;
     if (m->n_recipients == 1)

@@ -86,6 +86,9 @@ inquest_start(struct worker *w, struct settings *st, const struct message *m, in
     }
     q->open = 1;
     for (size_t i = 0; i < q->n; i++) {
+        /* Whom no directory knew, as a postmaster, the retry may have again. */
+        if (!m->recipients[i].is_directory)
+            continue;
         const char *at = strrchr(q->recipients[i], '@');
         const struct settings_domain *domain =
             at != NULL ? settings_domain_for(st, span_str(at + 1)) : NULL;

@@ -193,6 +193,37 @@ def test_after_the_data_the_absent_one_is_refused_at_the_retry(mx):
     assert client.data(CONTENT).status == "250 2.6.0"
 
 
+def retries(mx, *names):
+    """What comes of NAMES as a sender tries again and again, a message each time to all who are left."""
+    left, answers = list(names), {}
+    for _ in range(8):
+        client = mx.client()
+        client.ok("MAIL FROM:<sender@example.org>")
+        taken = [name for name in left if client.command(f"RCPT TO:<{name}@example.test>").code == 250]
+        reply = client.data(CONTENT)
+        client.close()
+        if reply.code != 451:
+            answers |= {name: reply.status for name in taken}
+            left = [name for name in left if name not in taken]
+        if not left:
+            break
+    return answers
+
+
+def test_after_the_data_postmaster_does_not_keep_the_others_mail(mx):
+    """He is always taken: that the directory lacks him does not end it."""
+    mx.exchange.on("EOD", lambda step: "550 5.1.10 RESOLVER.ADR.RecipientNotFound"
+                   if any("postmaster" in line for line in step.connection.recipients) else None)
+    assert retries(mx, "anna", "postmaster", "ben") == {
+        "anna": "250 2.6.0", "postmaster": "550 5.1.10", "ben": "250 2.6.0"}
+
+
+def test_a_downstream_that_takes_fewer_at_once(mx):
+    """Each is taken, asked alone; all at once never are."""
+    mx.exchange.on("RCPT", lambda step: "452 4.5.3 Too many recipients" if len(step.connection.recipients) == 2 else None)
+    assert retries(mx, "anna", "ben", "carl") == {name: "250 2.6.0" for name in ("anna", "ben", "carl")}
+
+
 def test_the_downstreams_text_is_in_the_log(mx):
     assert deliver(mx, "anna").status == "250 2.6.0"
     event = mx.wait_log("message", status="2.6.0")
