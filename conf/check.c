@@ -93,6 +93,9 @@ check_server(struct faults *f, const struct settings *st)
         WARN(f, s, proxy_protocol, "everybody may claim any address");
     if (st->spool.dir_line != 0)
         CHECK_DIRECTORY(f, &st->spool, dir);
+    if (s->max_message_size > st->spool.memory + st->spool.disk_total / 4)
+        WARN(f, &st->spool, disk_total,
+             "a client's quarter of it is less than max_message_size, which gets 452 for ever");
 }
 
 static void

@@ -456,6 +456,10 @@ test_warnings(void **state)
          "[domain *.c.example]\ndownstream = x\nrecipients = downstream\n",
          "f:11: warning: traps: trap@b.example is in no accepted domain, so it catches nobody\n"},
         {"[blocked]\nclients = ::/0\n", "f:11: warning: clients: everybody\n"},
+        {"[server]\nmax_message_size = 6M\n[spool]\nmemory = 1M\ndisk_total = 20M\n", ""},
+        {"[server]\nmax_message_size = 6M\n[spool]\nmemory = 1M\ndisk_total = 19M\n",
+         "f:14: warning: disk_total: a client's quarter of it is less than max_message_size, which "
+         "gets 452 for ever\n"},
         {"[dnsbl]\nself = 192.168.0.1\nnull_sender = a.example\n",
          "f:11: warning: self: private addresses are on no list\n"},
         {"[dnsbl]\nself = 192.0.2.1\n", "f:11: warning: self: no effect without null_sender\n"},
