@@ -343,6 +343,9 @@ policy_served(struct policy *p, const struct settings *st, const struct policy_c
         if (networks[w]->base.family == 0)
             continue;
         for (size_t i = 0; i < n; i++) {
+            /* Whoever knows a wildcard domain knows any number of postmasters. */
+            if (acl_is_role(addresses[i]))
+                continue;
             struct ledger_entry *e = ledger_open(p->ledger, networks[w], true, now);
             ledger_note(p->ledger, e, &e->served, hash_of_served(p, st, addresses[i]), now);
             ledger_close(p->ledger, e);

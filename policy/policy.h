@@ -167,7 +167,8 @@ struct policy_harvest policy_unknown(struct policy *p, const struct settings *st
 bool policy_transaction_refused(const struct settings *st, const struct policy_session *s,
                                 const struct policy_transaction *t, size_t known);
 
-/* The downstream took a message of CLIENT for these N recipients (canonical). */
+/* The downstream took a message of CLIENT for these N recipients (canonical).  Of them postmaster
+ * and abuse are no merit. */
 void policy_served(struct policy *p, const struct settings *st, const struct policy_client *client,
                    const struct span *addresses, size_t n, int64_t now_ms);
 
