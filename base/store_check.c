@@ -62,7 +62,7 @@ struct meta {
 struct check {
     const uint8_t *file;
     size_t page_size, n_pages; /* that are there */
-    size_t last_page;
+    size_t last_page, transaction;
     uint8_t *taken; /* a bit for each page */
 };
 
@@ -72,7 +72,9 @@ struct walk {
     struct check *c;
     enum kind kind;
     const struct tree *tree;
-    struct tree found; /* what there is of it */
+    struct tree found;  /* what there is of it */
+    struct span last;   /* key; NULL: there was none */
+    bool is_below_next; /* the last one is a branch's: the next may be the same */
 };
 
 /* Trees in trees: of names, of a table, of the values of a key; DEPTH_MAX levels each. */
@@ -100,16 +102,55 @@ take_pages(struct check *c, size_t number, size_t n)
     return c->file + number * c->page_size;
 }
 
+static int
+compare(enum kind kind, struct span a, struct span b)
+{
+    size_t x, y;
+
+    if (kind == KIND_FREE) {
+        memcpy(&x, a.p, sizeof x);
+        memcpy(&y, b.p, sizeof y);
+        return x < y ? -1 : x > y;
+    }
+    int difference = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
+    return difference != 0 ? difference : a.n < b.n ? -1 : a.n > b.n;
+}
+
+/* Does the key of N octets at P follow the one before it? */
+static bool
+follows(struct walk *w, const uint8_t *p, size_t n, bool is_branch)
+{
+    struct span key = span_of((const char *)p, n);
+
+    if (n == 0 || (w->kind == KIND_FREE && n != sizeof(size_t)))
+        return false;
+    int difference = w->last.p != NULL ? compare(w->kind, w->last, key) : -1;
+    bool may_be_same = w->is_below_next;
+    w->last = key;
+    w->is_below_next = is_branch;
+    return difference < 0 || (difference == 0 && may_be_same);
+}
+
 /* Values of one width, one after the other, in a page or a part of one, which has SIZE octets. */
 static bool
-are_values(const struct page *p, size_t size, size_t *n)
+walk_values(struct walk *w, const uint8_t *page, size_t size)
 {
-    if (p->lower <= sizeof *p || p->lower % 2 != 0 || p->upper < p->lower || p->upper > size ||
-        p->width == 0 || p->width > KEY_MAX)
+    struct page head;
+    const uint8_t *value = page + sizeof head;
+
+    memcpy(&head, page, sizeof head);
+    if (head.lower <= sizeof head || head.lower % 2 != 0 || head.upper < head.lower ||
+        head.upper > size || head.width == 0 || head.width > KEY_MAX)
         return false;
-    *n = (p->lower - sizeof *p) / 2;
-    size_t octets = *n * p->width;
-    return octets <= size - sizeof *p && (size_t)(p->upper - p->lower) == size - sizeof *p - octets;
+    size_t n = (head.lower - sizeof head) / 2, octets = n * head.width;
+    if (octets > size - sizeof head ||
+        (size_t)(head.upper - head.lower) != size - sizeof head - octets)
+        return false;
+    for (size_t i = 0; i < n; i++, value += head.width)
+        if (!follows(w, value, head.width, false))
+            return false;
+    w->found.entries += n;
+    return true;
 }
 
 /* How many octets it takes in a page with such a HEAD. */
@@ -164,13 +205,14 @@ has_nodes(const struct check *c, const uint8_t *page, const struct page *head, s
     return true;
 }
 
-/* A list of free pages: how many, and then they, the largest first. */
+/* What a transaction freed: how many pages, and then they, the largest first. */
 static bool
-is_free_list(struct check *c, const uint8_t *p, size_t n)
+is_free_list(struct check *c, const uint8_t *key, const uint8_t *p, size_t n)
 {
-    size_t count, number, last = SIZE_MAX;
+    size_t transaction, count, number, last = SIZE_MAX;
 
-    if (n < sizeof count)
+    memcpy(&transaction, key, sizeof transaction);
+    if (transaction == 0 || transaction > c->transaction || n < sizeof count)
         return false;
     memcpy(&count, p, sizeof count);
     if (count > n / sizeof count - 1)
@@ -213,9 +255,9 @@ read_overflow(struct walk *w, const uint8_t *data, size_t size)
 static bool
 walk_duplicates(struct walk *w, const struct node *node, const uint8_t *data)
 {
+    struct walk values = {.c = w->c, .kind = KIND_VALUES};
     struct page part;
     struct tree tree;
-    size_t n;
 
     if (w->kind != KIND_TABLE || (w->tree->flags & MDB_DUPSORT) == 0)
         return false;
@@ -230,9 +272,9 @@ walk_duplicates(struct walk *w, const struct node *node, const uint8_t *data)
         return false;
     memcpy(&part, data, sizeof part);
     if ((part.flags & ~PAGE_DIRTY) != (PAGE_SUB | PAGE_LEAF | PAGE_FIXED) ||
-        !are_values(&part, node->size, &n))
+        !walk_values(&values, data, node->size))
         return false;
-    w->found.entries += n;
+    w->found.entries += values.found.entries;
     return true;
 }
 
@@ -254,7 +296,7 @@ walk_row(struct walk *w, const struct node *node, const uint8_t *key)
 {
     const uint8_t *data = key + node->key_size;
 
-    if (node->key_size == 0)
+    if (!follows(w, key, node->key_size, false))
         return false;
     if ((node->flags & NODE_DUPLICATES) != 0)
         return (node->flags & ~(NODE_DUPLICATES | NODE_TREE)) == 0 &&
@@ -266,8 +308,7 @@ walk_row(struct walk *w, const struct node *node, const uint8_t *key)
     else if (node->flags != 0)
         return false;
     w->found.entries++;
-    return data != NULL && (w->kind != KIND_FREE || (node->key_size == sizeof(size_t) &&
-                                                     is_free_list(w->c, data, node->size)));
+    return data != NULL && (w->kind != KIND_FREE || is_free_list(w->c, key, data, node->size));
 }
 
 static bool
@@ -278,13 +319,9 @@ walk_leaf(struct walk *w, const uint8_t *page, const struct page *head)
     size_t n;
 
     w->found.leaves++;
-    if (w->kind == KIND_VALUES) {
-        if (head->flags != (PAGE_LEAF | PAGE_FIXED) || head->width != w->tree->width ||
-            !are_values(head, w->c->page_size, &n))
-            return false;
-        w->found.entries += n;
-        return true;
-    }
+    if (w->kind == KIND_VALUES)
+        return head->flags == (PAGE_LEAF | PAGE_FIXED) && head->width == w->tree->width &&
+               walk_values(w, page, w->c->page_size);
     if (head->flags != PAGE_LEAF || !has_nodes(w->c, page, head, &n))
         return false;
     for (size_t i = 0; i < n; i++)
@@ -314,6 +351,7 @@ walk_page(struct walk *w, size_t number, unsigned level)
         return false;
     for (size_t i = 0; i < n; i++)
         if (!read_node(page, w->c->page_size, i, &node, &key) ||
+            (i > 0 && !follows(w, key, node.key_size, true)) ||
             !walk_page(w, (size_t)node.flags << 32 | node.size, level + 1))
             return false;
     return true;
@@ -381,6 +419,7 @@ store_check(struct span file)
                       .page_size = m.free.width,
                       .n_pages = file.n / m.free.width,
                       .last_page = m.last_page,
+                      .transaction = m.transaction,
                       .taken = calloc(m.last_page / 8 + 1, 1)};
     if (c.taken == NULL)
         return ENOMEM;

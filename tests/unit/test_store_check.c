@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* mkdtemp */
+#define _GNU_SOURCE /* memmem, mkdtemp */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -241,14 +241,27 @@ test_metas(void **state)
     assert_int_equal(check(n_file), 0);
 }
 
+/* LMDB would not find again what is out of order, and write it a second time. */
+static void
+test_order(void **state)
+{
+    size_t noticed = 0;
+
+    (void)state;
+    for (char *name = copy; (name = memmem(name, n_file - (size_t)(name - copy), "fixed", 5));) {
+        *name = 'z'; /* behind "plain" */
+        noticed += check(n_file) == MDB_CORRUPTED;
+        *name++ = 'f';
+    }
+    assert_int_equal(noticed, 1); /* the others are in pages that are free */
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),
-        cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_heads),
-        cmocka_unit_test(test_metas),
+        cmocka_unit_test(test_good),  cmocka_unit_test(test_cut),   cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_metas), cmocka_unit_test(test_order),
     };
 
     return cmocka_run_group_tests(tests, make_file, free_file);
