@@ -24,6 +24,7 @@ struct message_recipient {
     unsigned notify;   /* SMTP_NOTIFY_*; 0: not given */
     uint64_t max_size; /* octets this recipient takes; 0: any */
     bool is_directory; /* the directory knew it: a 5.1.x of the downstream is drift */
+    bool was_marked;   /* taken though the downstream refused it lately, as it took it when asked */
     bool is_would;     /* taken only since monitor = yes: no merit of the client's */
 };
 

@@ -153,14 +153,8 @@ memory_ms(const struct delivery *d)
     return pool_settings(d->pool)->refusal_memory;
 }
 
-/* It takes no more recipients at once, though it may take each: with all of them again the retry
- * would end as this attempt did. */
-static bool
-is_too_many(const struct smtp_reply *reply)
-{
-    return strcmp(reply->enhanced, "4.5.3") == 0 || strcmp(reply->enhanced, "5.5.3") == 0;
-}
-
+/* Taken alone, some of them are refused with the others: the retry is not to end as this attempt
+ * did. */
 static void
 halve(const struct delivery *d, const struct message *m)
 {
@@ -179,7 +173,7 @@ static void
 learn_refusal(const struct delivery *d, const struct relay_outcome *o, const struct message *m)
 {
     struct marks *marks = policy_marks(d->w->srv->policy);
-    bool is_crowded = false;
+    bool is_again = false;
 
     for (size_t i = 0; o->refused != NULL && i < m->n_recipients; i++) {
         const struct message_recipient *r = &m->recipients[i];
@@ -188,9 +182,9 @@ learn_refusal(const struct delivery *d, const struct relay_outcome *o, const str
         note_drift(d, r, &o->refused[i]);
         if (m->n_recipients > 1)
             marks_add(marks, span_str(r->canonical), memory_ms(d), clock_ms());
-        is_crowded |= is_too_many(&o->refused[i]);
+        is_again |= r->was_marked;
     }
-    if (is_crowded && m->n_recipients > 1)
+    if (is_again && m->n_recipients > 1)
         halve(d, m);
     if (o->refused != NULL || o->is_envelope || o->original.code == 0)
         return;

@@ -7,9 +7,10 @@
 #include "proxy/relay/message.h"
 
 /* The downstream refused a message of several recipients behind the data, for the sake of one of
- * them, and does not say which.  Each is looked up live, past cache and snapshot: who is absent now
- * is refused at the sender's retry, since the answer refreshes the cache.  If none is, the sender
- * may have only half of them at once from now on, until the guilty one stands alone. */
+ * them, and does not say which.  Whom a directory knew is looked up live, past cache and snapshot:
+ * who is absent now is refused at the sender's retry, since the answer refreshes the cache.  If
+ * none is, the sender may have only half of them at once from now on, until the guilty one stands
+ * alone. */
 
 struct worker;
 

@@ -137,7 +137,9 @@ add_recipient(struct session *s, const struct session_candidate *c)
     if (!message_add_recipient(tx->message, &c->rcpt, span_of(c->canonical, c->canonical_n),
                                c->input.max_size, is_directory))
         return false;
-    tx->message->recipients[tx->message->n_recipients - 1].is_would = c->decision.is_would;
+    struct message_recipient *r = &tx->message->recipients[tx->message->n_recipients - 1];
+    r->was_marked = c->input.is_marked;
+    r->is_would = c->decision.is_would;
     tx->n_would += c->decision.is_would;
     if (tx->domain == NULL)
         tx->domain = c->domain;
