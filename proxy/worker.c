@@ -124,6 +124,8 @@ post_route(void *arg, struct route *r)
 
 /* --- accepting --- */
 
+static void reap(struct worker *w);
+
 static void
 turn_away(struct worker *w, int fd, enum metrics_refusal why)
 {
@@ -195,6 +197,7 @@ on_accept(evutil_socket_t listener, short what, void *arg)
         int fd = accept4(listener, (struct sockaddr *)&sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             take(l, fd, (struct sockaddr *)&sa);
+            reap(l->worker); /* who was turned away leaves room for the next */
             continue;
         }
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)

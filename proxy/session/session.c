@@ -453,12 +453,7 @@ take_proxy_header(struct session *s, struct span in)
             s->is_told = s->is_peer_told = true;
             s->peer = header.client;
         }
-        if (used < in.n || stream_has_input(s->stream)) {
-            metrics_refused(s->w->srv->metrics, METRICS_REFUSAL_EARLY);
-            session_reply_close(s, SMTP_REPLY_SYNCHRONIZATION, NULL, "early-talker");
-            return used;
-        }
-        session_greet(s);
+        session_greet(s, used < in.n || stream_has_input(s->stream));
         return used;
     }
     return 0;
@@ -590,17 +585,27 @@ count_client(struct session *s)
 }
 
 void
-session_greet(struct session *s)
+session_greet(struct session *s, bool is_early)
 {
     const char *hostname = s->st->server.hostname;
     struct metrics *m = s->w->srv->metrics;
+    bool is_first = !s->is_greeted;
 
-    if (!s->is_greeted)
+    if (is_first)
         log_connect(s);
     s->is_greeted = true;
     if (!count_client(s)) {
         metrics_refused(m, METRICS_REFUSAL_CLIENT_LIMIT);
         session_reply_close(s, SMTP_REPLY_CLIENT_CONNECTIONS, hostname, "client-limit");
+        /* Nothing bounds how many come: they get no more than half of the room to read that. */
+        if (is_first &&
+            atomic_load(&s->w->srv->connections) > (unsigned)s->st->server.max_connections / 2)
+            bury(s);
+        return;
+    }
+    if (is_early) {
+        metrics_refused(m, METRICS_REFUSAL_EARLY);
+        session_reply_close(s, SMTP_REPLY_SYNCHRONIZATION, NULL, "early-talker");
         return;
     }
     switch (policy_session_check(s->w->srv->policy, s->st, &s->policy, clock_ms())) {
@@ -658,13 +663,7 @@ session_start(struct worker *w, int fd, const struct session_peer *peer)
         set_deadline(s, s->started_ms, PROXY_HEADER_MS);
         return true;
     }
-    if (stream_has_input(s->stream)) {
-        metrics_refused(w->srv->metrics, METRICS_REFUSAL_EARLY);
-        log_connect(s);
-        session_reply_close(s, SMTP_REPLY_SYNCHRONIZATION, NULL, "early-talker");
-        return true;
-    }
-    session_greet(s);
+    session_greet(s, stream_has_input(s->stream));
     stream_flush(s->stream);
     return true;
 }

@@ -304,7 +304,7 @@ on_xclient(struct session *s, struct span argument)
                   : NULL;
     s->offered = 0;
     session_set_phase(s, SMTP_PHASE_GREETED);
-    session_greet(s);
+    session_greet(s, false);
 }
 
 static void

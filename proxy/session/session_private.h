@@ -158,8 +158,9 @@ bool session_enter_handshake(struct session *s);
  * meanwhile. */
 void session_continue(struct session *s);
 void session_reset(struct session *s); /* the transaction is over */
-/* The client's address is known, or was changed: judge the client and greet it. */
-void session_greet(struct session *s);
+/* The client's address is known, or was changed: judge the client and greet it, unless it talked
+ * too early. */
+void session_greet(struct session *s, bool is_early);
 const struct netaddr *session_client(const struct session *s);
 
 /* --- session_command.c --- */

@@ -141,6 +141,21 @@ def test_connections_of_a_client(exchange, postern):
     assert all(client.command("NOOP").code == 250 for client in kept)
 
 
+@pytest.mark.parametrize("first", [b"", b"EHLO client.example.org\r\n"], ids=["silent", "early"])
+def test_who_is_turned_away_takes_nobody_s_place(exchange, postern, first):
+    """However often a client comes, and though it never goes."""
+    mx = postern(exchange(), settings={"server": {"max_connections": 20, "max_connections_per_client": 2},
+                                       "harvest": {"allow": ""}})
+    greedy = [Client(mx.address, "127.0.0.10", greet=False, first=first) for _ in range(60)]
+    poll(lambda: sum(value for name, value in mx.metrics().items() if "connections_refused" in name) >= 58,
+         "all but two are turned away")
+    assert mx.metrics()['postern_connections_refused_total{reason="limit"}'] == 0
+    other = mx.client(source="127.0.0.11")
+    assert other.deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    for client in greedy:
+        client.close()
+
+
 def test_connections_of_a_client_by_network(exchange, postern):
     mx = postern(exchange(), settings={"server": {"max_connections_per_client": 1},
                                        "harvest": {"allow": "", "prefix4": 24}})
