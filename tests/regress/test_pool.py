@@ -28,15 +28,13 @@ def test_connection_messages(exchange, postern):
 
 
 def test_connection_lifetime(exchange, postern):
-    """An old connection takes no other message, and is ended politely; what goes over it is not cut."""
+    """An old connection is ended politely; what goes over it is not cut."""
     mx = postern(downstream := exchange(), settings={"downstream exchange": {"connection_lifetime": "1ms"}})
-    for n in range(3):
+    for n in range(2):
         assert deliver(mx, n).status == "250 2.6.0"
-    used = [m.connection for m in downstream.delivered]
-    assert len({c.number for c in used}) == 3
-    for connection in used:
-        downstream.connections.wait(lambda c, one=connection: c is one and c.ended, "the end of the connection")
-        assert connection.ended == "quit"
+        used = downstream.delivered[n].connection
+        downstream.connections.wait(lambda c, one=used: c is one and c.ended, "the end of the connection")
+        assert used.ended == "quit"
 
 
 def test_idle_connections_zero(exchange, postern):
