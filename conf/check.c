@@ -358,11 +358,24 @@ is_balanced(const char *filter)
     return depth == 0;
 }
 
+/* The filter that there is without one looks into one attribute alone. */
+static void
+check_no_filter(struct faults *f, const struct settings_directory *d)
+{
+    const char *asked = d->type == SETTINGS_TYPE_AD ? "proxyAddresses" : "mail";
+
+    if (d->mode == SETTINGS_MODE_LOOKUP && d->attributes.n > 0 &&
+        (d->attributes.n > 1 || !span_is_nocase(span_str(d->attributes.v[0]), asked)))
+        WARN(f, d, attributes, "without a filter only %s is looked into", asked);
+}
+
 static void
 check_filter(struct faults *f, const struct settings_directory *d)
 {
-    if (d->filter == NULL)
+    if (d->filter == NULL) {
+        check_no_filter(f, d);
         return;
+    }
     if (d->filter[0] != '(')
         FAULT(f, d, filter, "not in parentheses (RFC 4515)");
     else if (!is_balanced(d->filter))

@@ -438,6 +438,12 @@ test_warnings(void **state)
          "f:10: warning: bind: without bind_dn the login is anonymous, which Active Directory "
          "refuses\n"},
         {"[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\n", ""},
+        {"[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\nattributes = Mail\n", ""},
+        {"[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\nattributes = mail, alias\n",
+         "f:14: warning: attributes: without a filter only mail is looked into\n"},
+        {"[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\nattributes = alias\n"
+         "filter = (alias=%u)\n",
+         ""},
         {"[log]\ntarget = unix:/dev/log\n", ""},
         {"[control]\nsocket = "
          "/tmp////////////////////////////////////////////////////////////////////////"
