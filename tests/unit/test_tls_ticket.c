@@ -243,7 +243,7 @@ test_early_data(void **state)
     assert_int_equal(SSL_write_early_data(p.client, "MAIL FROM:<>\r\n", 14, &n), 1);
     SSL *one = p.client;
     SSL_up_ref(one);
-    shake_hands(p, &was_resumed);
+    SSL_SESSION_free(shake_hands(p, &was_resumed));
     assert_true(was_resumed);
     assert_int_equal(SSL_get_early_data_status(one), SSL_EARLY_DATA_REJECTED);
     SSL_free(one);
