@@ -186,6 +186,30 @@ def test_a_session_is_resumed(pair, certificates, certificate, keys, version):
     assert [one.is_resumed for one in used] == [False, True, True, True]
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("certificate, before, after", [
+    ("stranger", {"tls": "required"}, {"tls": "verify", "ca_file": "ca"}),
+    ("stranger", {"tls": "verify", "ca_file": "stranger"}, {"ca_file": "ca"}),
+    ("exchange", {"tls": "verify", "fingerprint": "exchange"}, {"fingerprint": "stranger"}),
+    ("exchange", {"tls": "verify", "ca_file": "ca"}, {"server_name": "ex3.example.test"}),
+], ids=["verify", "authority", "fingerprint", "name"])
+def test_no_session_spares_a_host_what_is_asked_of_it_now(pair, certificates, version, certificate, before, after):
+    def keys(of):
+        attributes = {"ca_file": "certificate", "fingerprint": "fingerprint"}
+        return {key: getattr(getattr(certificates, value), attributes[key]) if key in attributes else value
+                for key, value in of.items()}
+    before = keys(before)
+    mx = pair(before.pop("tls"), certificate, connection_messages=1, **before)
+    mx.exchange.tls.maximum_version = version
+    for number in range(2):
+        assert mx.client().deliver(CONTENT + b"%d\r\n" % number, "anna@example.test").status == "250 2.6.0"
+    assert mx.exchange.delivered[1].connection.is_resumed
+    mx.write_config({"downstream exchange": keys(after)})
+    mx.reload()
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "451 4.7.5"
+    assert len(mx.exchange.received) == 2
+
+
 def client_hello_extensions(hello):
     """Of a ClientHello in one record: the octets of each, by its number (RFC 8446 4.1.2)."""
     at = 44 + hello[43]  # record, handshake, version, random; the session's id
