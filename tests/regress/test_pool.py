@@ -338,6 +338,33 @@ def test_reply_deadline_before_the_end_of_data(exchange, postern):
     assert client.command("NOOP").code == 250
 
 
+def test_reply_deadline_before_there_is_a_connection(exchange, postern):
+    """One is being opened, and one waits for its turn.  What is given up leaves no trace: who comes later is served."""
+    mx = postern(downstream := exchange(), settings={"server": {"reply_deadline": "300ms"},
+                                                     "downstream exchange": {"max_connections": 1}})
+    downstream.on("CONNECT", gate := faults.Gate())
+    clients = [start_burst(mx, f"127.0.0.{n + 10}", n) for n in range(2)]
+    gate.reached.wait()
+    assert [client.reply().status for client in clients] == ["451 4.4.2"] * 2
+    gate.open()
+    assert deliver(mx, 3).status == "250 2.6.0"
+    assert [m.body for m in downstream.delivered] == [b"Hello.\r\n3\r\n"]
+
+
+def test_new_connection_lacks_what_the_message_needs(exchange, postern):
+    """It was offered when the client was asked, and is no more: nothing is sent that the host cannot read."""
+    mx = postern(downstream := exchange(), settings={"downstream exchange": {"idle_connections": 0}})
+    client = mx.client()
+    client.ok("MAIL FROM:<j\u00fcrgen@example.org> SMTPUTF8".encode())
+    client.ok("RCPT TO:<anna@example.test>")
+    downstream.capabilities.remove("SMTPUTF8")
+    client.ok("DATA")
+    client.send(CONTENT + b".\r\n")
+    assert client.reply().status == "451 4.4.1"
+    assert not downstream.transactions()
+    assert deliver(mx).status == "250 2.6.0"
+
+
 def test_two_workers_share_the_limit(exchange, postern):
     mx = postern(downstream := exchange(), settings={
         "server": {"workers": 2}, "downstream exchange": {"max_connections": 2}})

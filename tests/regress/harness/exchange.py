@@ -399,13 +399,14 @@ class FakeExchange:
         self.stopping = threading.Event()
         self.gates = []
         self.threads = []
-        self.listener = socket.create_server((host, port))
-        self.address = self.listener.getsockname()
+        self.family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.listener = socket.create_server((host, port), family=self.family)
+        self.address = self.listener.getsockname()[:2]
         self._accept()
 
     @property
     def host(self):
-        return "%s:%d" % self.address
+        return ("[%s]:%d" if self.family == socket.AF_INET6 else "%s:%d") % self.address
 
     def on(self, verb, action):
         self.actions[verb] = action
@@ -468,7 +469,7 @@ class FakeExchange:
         self.listener.close()
 
     def listen_again(self):
-        self.listener = socket.create_server(self.address)
+        self.listener = socket.create_server(self.address, family=self.family)
         self._accept()
 
     def stop(self):

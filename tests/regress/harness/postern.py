@@ -157,9 +157,9 @@ class Postern:
 
     # Its life
 
-    def start(self, wait_downstream=True):
+    def start(self, wait_downstream=True, **environment):
         self.process = subprocess.Popen([BINARY, "-c", self.config_path], stdin=subprocess.DEVNULL,
-                                        stderr=subprocess.PIPE, cwd=self.directory)
+                                        stderr=subprocess.PIPE, cwd=self.directory, env={**os.environ, **environment})
         self.reader = threading.Thread(target=self._read, args=(self.process.stderr,), daemon=True)
         since = len(self.log)
         self.log.open()
