@@ -118,6 +118,27 @@ part_free(struct snapshot_part *p)
     free(p);
 }
 
+static bool
+is_time(int64_t s)
+{
+    return s >= 0 && s <= UINT32_MAX;
+}
+
+/* Of this version, and fit to be used as it is? */
+static int
+check_record(const struct snapshot_record *r)
+{
+    const struct snapshot_mark *m = &r->mark;
+
+    if (r->version != SNAPSHOT_VERSION)
+        return MDB_VERSION_MISMATCH;
+    return is_time(m->full_s) && is_time(m->look_s) &&
+                   memchr(m->controller, '\0', sizeof m->controller) &&
+                   memchr(m->cookie, '\0', sizeof m->cookie)
+               ? 0
+               : MDB_CORRUPTED;
+}
+
 /* The part from its record, into the list. */
 static int
 load_part(struct snapshot *s, const MDB_val *name, const MDB_val *record)
@@ -134,9 +155,7 @@ load_part(struct snapshot *s, const MDB_val *name, const MDB_val *record)
     p->name = span_dup(span_of(name->mv_data, name->mv_size - 1));
     memcpy(&p->record, record->mv_data, sizeof p->record);
     p->number = p->record.number;
-    rc = p->name ? 0 : ENOMEM;
-    if (rc == 0 && p->record.version != SNAPSHOT_VERSION)
-        rc = MDB_VERSION_MISMATCH;
+    rc = p->name ? check_record(&p->record) : ENOMEM;
     if (rc != 0) {
         part_free(p);
         return rc;
