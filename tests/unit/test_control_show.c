@@ -54,6 +54,21 @@ static const struct {
      "DIRECTORY  TYPE  MODE      ENTRIES     AGE  SERVER     STATE  ERROR\n"
      "default    ad    snapshot      100  1m 30s  ldaps://a  up     \n"
      "default    ad    snapshot      100  1m 30s  ldaps://b  down   no\n"},
+    {CONTROL_directory,
+     "{\"looks\":[{\"name\":\"\",\"entries\":100,\"learned\":7,\"lost\":12},"
+     "{\"name\":\"other\",\"entries\":3,\"learned\":0,\"lost\":0}]}",
+     "DIRECTORY  ENTRIES  LEARNED  LOST\n"
+     "default        100        7    12\n"
+     "other            3        0     0\n"},
+    {CONTROL_directory, "{\"duplicates\":[]}", "No address is on two objects.\n"},
+    {CONTROL_directory,
+     "{\"duplicates\":[{\"address\":\"a@x.test\",\"objects\":[\"cn=a,dc=x\",\"cn=b,dc=x\"]},"
+     "{\"address\":\"c@x.test\",\"objects\":[\"cn=c,dc=x\",\"cn=d,dc=x\"]}]}",
+     "ADDRESS   OBJECT\n"
+     "a@x.test  cn=a,dc=x\n"
+     "          cn=b,dc=x\n"
+     "c@x.test  cn=c,dc=x\n"
+     "          cn=d,dc=x\n"},
     {CONTROL_status,
      "{\"problems\":[{\"part\":\"directory\",\"name\":\"\",\"server\":\"\",\"state\":\"down\","
      "\"error\":\"it cannot answer\"},{\"part\":\"directory\",\"name\":\"default\",\"server\":"
@@ -112,10 +127,12 @@ static void
 bears_what_is_missing(void **state)
 {
     (void)state;
-    static const char *const answers[] = {"{}", "{\"blocks\":[{}],\"downstreams\":[{}],"
-                                                "\"directories\":[{}],\"remote_domains\":[{}],"
-                                                "\"clients\":[{}],\"problems\":[{}]}"};
-    for (size_t i = 0; i < 2; i++) {
+    static const char *const answers[] = {"{}",
+                                          "{\"blocks\":[{}],\"downstreams\":[{}],"
+                                          "\"directories\":[{}],\"remote_domains\":[{}],"
+                                          "\"clients\":[{}],\"problems\":[{}]}",
+                                          "{\"looks\":[{}]}", "{\"duplicates\":[{}]}"};
+    for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
         json_t *answer = json_loads(answers[i], 0, NULL);
         for (enum control_id command = 0; command < CONTROL_COUNT; command++)
             free(shown(command, answer));

@@ -20,7 +20,7 @@
 
 #include "base/clock.h"
 #include "conf/value.h"
-#include "policy/resolver.h"
+#include "policy/resolver_private.h"
 
 #define COUNT(a) (sizeof(a) / sizeof(a)[0])
 
@@ -50,6 +50,7 @@ static const struct row {
     {"1.2.0.192.late.test", DNS_A, NULL},
 };
 
+static const char *gone; /* a name that is not there for now */
 static atomic_uint asked;
 
 struct server {
@@ -113,6 +114,8 @@ on_query(evutil_socket_t fd, short what, void *arg)
     for (size_t i = 0; i < COUNT(rows); i++)
         if (strcmp(rows[i].name, name) == 0 && (unsigned)rows[i].type == p[n - 3])
             row = &rows[i];
+    if (gone != NULL && strcmp(gone, name) == 0)
+        row = NULL;
     if (row != NULL && row->value == NULL)
         return;
     p[2] = 0x81;
@@ -179,6 +182,7 @@ setup(void **state)
         event_new(f.base, resolver_client_fd(f.client), EV_READ | EV_PERSIST, on_client, NULL);
     event_add(f.arrival, NULL);
     asked = 0;
+    gone = NULL;
     return 0;
 }
 
@@ -472,33 +476,115 @@ test_dnsbl_deadline(void **state)
     assert_int_equal(asked, before);
 }
 
-/* Warnings, which go to stderr while no log is open. */
+/* What is logged, which goes to stderr while no log is open. */
+static struct {
+    FILE *file;
+    int old;
+    char text[4096];
+} heard;
+
+static void
+listen_to_log(void)
+{
+    heard.file = tmpfile();
+    heard.old = dup(STDERR_FILENO);
+    assert_non_null(heard.file);
+    fflush(stderr);
+    dup2(fileno(heard.file), STDERR_FILENO);
+}
+
+static const char *
+log_heard(void)
+{
+    fflush(stderr);
+    dup2(heard.old, STDERR_FILENO);
+    close(heard.old);
+    rewind(heard.file);
+    heard.text[fread(heard.text, 1, sizeof heard.text - 1, heard.file)] = '\0';
+    fclose(heard.file);
+    return heard.text;
+}
+
 static void
 test_warnings(void **state)
 {
-    char text[4096] = "";
-    FILE *file = tmpfile();
-    int old = dup(STDERR_FILENO);
     (void)state;
 
-    assert_non_null(file);
-    fflush(stderr);
-    dup2(fileno(file), STDERR_FILENO);
+    listen_to_log();
     f.st.dnsbl.self = (struct network_list){&self_network, 1};
     set_zones("bl.test, everybody.test, nobody.test", "");
     assert_string_equal(dnsbl("192.0.2.1", DNSBL_NULL_SENDER), "bl.test");
     assert_string_equal(dnsbl("192.0.2.77", DNSBL_NULL_SENDER), "");
-    fflush(stderr);
-    dup2(old, STDERR_FILENO);
-    close(old);
-    rewind(file);
-    text[fread(text, 1, sizeof text - 1, file)] = '\0';
-    fclose(file);
+    const char *text = log_heard();
     assert_non_null(strstr(text, "event=dnsbl state=down host=everybody.test error=\"lists "));
     assert_non_null(strstr(text, "event=dnsbl state=down host=nobody.test error=\"does not "));
     assert_non_null(
         strstr(text, "event=dnsbl state=degraded host=bl.test client=192.0.2.1 error="));
     assert_null(strstr(text, "state=down host=bl.test"));
+}
+
+/* A tick at NOW_MS, and what it asks for is answered: what it logs. */
+static const char *
+tick(int64_t now_ms)
+{
+    listen_to_log();
+    resolver_zones_tick(f.resolver, now_ms);
+    while (f.resolver->zones[0].open > 0 || f.resolver->n_lookups > 0)
+        event_base_loop(f.base, EVLOOP_ONCE);
+    return log_heard();
+}
+
+/* A zone that is down is tested each minute, one that is up every ten. */
+static void
+test_zone_comes_and_goes(void **state)
+{
+    enum { N = DNSBL_NULL_SENDER };
+    static const char down[] = "event=dnsbl state=down host=bl.test error=",
+                      up[] = "event=dnsbl state=up host=bl.test\n";
+    int64_t now_ms = clock_ms();
+    (void)state;
+
+    gone = "2.0.0.127.bl.test";
+    listen_to_log();
+    set_zones("bl.test", "");
+    assert_string_equal(dnsbl("192.0.2.1", N), "");
+    assert_non_null(strstr(log_heard(), down));
+    assert_string_equal(tick(now_ms + 60000), ""); /* told once */
+    gone = NULL;
+    assert_non_null(strstr(tick(now_ms + 120000), up));
+    assert_string_equal(dnsbl("192.0.2.1", N), "bl.test");
+    gone = "2.0.0.127.bl.test";
+    now_ms = f.resolver->zones[0].tested_ms;
+    assert_string_equal(tick(now_ms + 599999), "");
+    assert_string_equal(dnsbl("192.0.2.2", N), "bl.test");
+    assert_non_null(strstr(tick(now_ms + 600000), down));
+    assert_string_equal(dnsbl("192.0.2.1", N), "");
+}
+
+/* Our own address is looked up each hour. */
+static void
+test_self_each_hour(void **state)
+{
+    static const char listed[] = "event=dnsbl state=degraded host=bl.test client=192.0.2.1 error=";
+    (void)state;
+
+    gone = "1.2.0.192.bl.test";
+    f.st.dnsbl.self = (struct network_list){&self_network, 1};
+    listen_to_log();
+    set_zones("bl.test", "");
+    assert_string_equal(dnsbl("192.0.2.9", DNSBL_NULL_SENDER), "");
+    assert_string_equal(log_heard(), "");
+    gone = NULL;
+    int64_t due_ms = f.resolver->self_due_ms;
+    assert_int_equal(due_ms, f.resolver->zones[0].tested_ms + 3600000);
+    f.resolver->zones[0].tested_ms = due_ms;
+    /* What was answered lately is remembered: another key, as a reload has. */
+    f.resolver->key = siphash_key_random();
+    assert_string_equal(tick(due_ms - 1), "");
+    assert_non_null(strstr(tick(due_ms), listed));
+    assert_string_equal(tick(due_ms + 3599999), "");
+    f.resolver->zones[0].tested_ms = due_ms + 3600000;
+    assert_non_null(strstr(tick(due_ms + 3600000), listed));
 }
 
 static void
@@ -602,12 +688,20 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        RESOLVER_TEST(test_spf_results), RESOLVER_TEST(test_cache),
-        RESOLVER_TEST(test_shared),      RESOLVER_TEST(test_reload_under_way),
-        RESOLVER_TEST(test_deadline),    RESOLVER_TEST(test_cancel),
-        RESOLVER_TEST(test_dnsbl),       RESOLVER_TEST(test_dnsbl_deadline),
-        RESOLVER_TEST(test_warnings),    RESOLVER_TEST(test_bad_settings),
-        RESOLVER_TEST(test_threads),     RESOLVER_TEST(test_too_many),
+        RESOLVER_TEST(test_spf_results),
+        RESOLVER_TEST(test_cache),
+        RESOLVER_TEST(test_shared),
+        RESOLVER_TEST(test_reload_under_way),
+        RESOLVER_TEST(test_deadline),
+        RESOLVER_TEST(test_cancel),
+        RESOLVER_TEST(test_dnsbl),
+        RESOLVER_TEST(test_dnsbl_deadline),
+        RESOLVER_TEST(test_warnings),
+        RESOLVER_TEST(test_bad_settings),
+        RESOLVER_TEST(test_threads),
+        RESOLVER_TEST(test_too_many),
+        RESOLVER_TEST(test_zone_comes_and_goes),
+        RESOLVER_TEST(test_self_each_hour),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
