@@ -169,6 +169,17 @@ def test_commands_between_chunks(mx):
     assert mx.exchange.delivered[0].without_trace() == LINES["plain"]
 
 
+def test_bdat_out_of_sequence(mx):
+    """Its octets are no commands."""
+    client = mx.client()
+    for begin in "RSET", "MAIL FROM:<a@example.org>":
+        client.ok(begin)
+        client.send(b"BDAT 6 LAST\r\nQUIT\r\n")
+        assert client.reply().status == "503 5.5.1", begin
+    client.ok("RCPT TO:<anna@example.test>")
+    assert [reply.code for reply in client.bdat(LINES["plain"])] == [250]
+
+
 FIREWALLED = (b"X-MS-Exchange-Organization-SCL: -1\r\nSubject: x\r\n"
               b"x-ms-exchange-organization-authas: Internal\r\n folded\r\nX-MS-Exchange-Forest-RulesExecuted: a\r\n"
               b"X-MS-Exchange-Transport-x: stays\r\n\r\nX-MS-Exchange-Organization-SCL: in the body\r\n")

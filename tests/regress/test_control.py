@@ -281,7 +281,8 @@ def test_blocks(exchange, postern):
 @pytest.mark.parametrize("words", [["block", "192.0.2.1/24"], ["block", "nonsense"],
                                    ["block", NETWORK, "soon"], ["block", NETWORK, "0s"],
                                    ["unblock", "x"], ["forget", "no address"], ["blocks", "all"],
-                                   ["log-level", "loud"], ["directory", "nosuch"]])
+                                   ["log-level", "loud"], ["directory", "nosuch"],
+                                   ["directory", "sync", "nosuch"], ["directory", "duplicates", "--force"]])
 def test_the_daemon_says_no(mx, words):
     done = ctl(mx, *words)
     assert (done.returncode, done.stdout) == (1, "")
@@ -443,3 +444,12 @@ def test_the_socket_bears_nonsense(mx):
             with conn.makefile("rb") as answer:
                 assert json.loads(answer.readline())["ok"] is False
     assert mx.control("status")["ok"] is True
+
+
+@pytest.mark.parametrize("command, args, error", [
+    ("nosuch", [], "no such command: nosuch"), ("status", ["x"], "usage: status "), ("lookup", [], "usage: lookup ADDRESS [SENDER]"),
+    ("block", [NETWORK, "1h", "x"], "usage: block NETWORK [DURATION]"),
+    ("directory", ["sync", "--force", "x"], "usage: directory [status | sync [--force] | duplicates]")])
+def test_the_socket_takes_what_posternctl_would(mx, command, args, error):
+    assert mx.control(command, *args) == {"ok": False, "error": error}
+    assert mx.control("blocks")["blocks"] == []

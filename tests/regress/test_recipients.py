@@ -227,6 +227,19 @@ def test_blocked_client(exchange, postern):
     assert mx.client(source="127.0.0.8").greeting.code == 220
 
 
+def test_client_blocked_since_a_reload(mx):
+    """Its open session ends at the next MAIL, and the transaction under way does not."""
+    client = mx.client()
+    client.envelope("a@example.org", "anna@example.test")
+    mx.write_config({"blocked": {"clients": "127.0.0.1"}})
+    mx.reload()
+    assert client.data(b"Subject: x\r\n\r\nx\r\n").status == "250 2.6.0"
+    assert client.command("MAIL FROM:<a@example.org>").status == "554 5.7.1"
+    client.ended()
+    assert mx.wait_log("close")["reason"] == "blocked"
+    assert mx.metrics()['postern_recipients_total{verdict="reject",reason="blocked-client"}'] == 1
+
+
 @pytest.fixture
 def idn(exchange, postern):
     """Names beyond ASCII in the file; the configuration has them as A-labels."""

@@ -96,6 +96,14 @@ def test_required(exchange, postern, certificates):
     assert client.deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
 
 
+def test_bdat_where_tls_is_required(exchange, postern, certificates):
+    """In the clear it is refused, and its octets are no commands."""
+    client = postern(exchange(), settings=tls(certificates.mx, mode="required")).client()
+    client.send(b"BDAT 6 LAST\r\nQUIT\r\nBDAT 0\r\n")
+    assert [client.reply().status for _ in range(2)] == ["530 5.7.0"] * 2
+    assert client.command("NOOP").code == 250
+
+
 def test_off(exchange, postern, certificates):
     client = postern(exchange(), settings=tls(certificates.mx, mode="off")).client()
     assert "STARTTLS" not in client.offered
