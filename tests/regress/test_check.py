@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from harness import servers
 from harness.postern import BINARY, check, free_port, ini
 
 EX_CONFIG = 78
@@ -169,6 +170,32 @@ def test_certificates_that_end(base, directory, certificates, days, words):
     keys = [warning.partition(" ")[0:3:2] for warning in warnings]
     assert [(key, rest.partition(":")[0]) for key, rest in keys] == (
         [("certificate:", f"{directory}/old.crt"), ("ca_file:", f"{directory}/ca.crt")] if words else [])
+
+
+def test_an_intermediate_that_has_ended(base, directory, certificates):
+    """Of a chain every certificate is looked at."""
+    with open(directory + "/chain.crt", "w", encoding="ascii") as chain:
+        for part in certificates.mx.certificate, expire(certificates.ca, directory, "ca", -1):
+            with open(part, encoding="ascii") as pem:
+                chain.write(pem.read())
+    base["tls"] = {"certificate": directory + "/chain.crt", "key": certificates.mx.key}
+    done, path = check(ini(base), directory)
+    assert (done.returncode, done.stdout) == (0, f"{path}: ok\n")
+    assert done.stderr.count("warning:") == 1 and "/chain.crt: expired on " in done.stderr
+
+
+def test_a_certificate_of_the_future(base, directory, certificates):
+    request, config = directory + "/mx.csr", servers.write(directory, "ca.ini", (
+        f"[ca]\ndefault_ca = x\n[x]\ndatabase = {directory}/db\nnew_certs_dir = {directory}\n"
+        "default_md = sha256\nrand_serial = yes\npolicy = p\n[p]\ncommonName = supplied\n"))
+    servers.write(directory, "db", "")
+    for argv in (["req", "-new", "-key", certificates.mx.key, "-subj", "/CN=mx.example.test", "-out", request],
+                 ["ca", "-batch", "-selfsign", "-config", config, "-keyfile", certificates.mx.key, "-in", request,
+                  "-startdate", "20980101000000Z", "-enddate", "20990101000000Z", "-out", directory + "/mx.crt"]):
+        subprocess.run(["openssl", *argv], capture_output=True, check=True)
+    base["tls"] = {"certificate": directory + "/mx.crt", "key": certificates.mx.key}
+    done, _ = check(ini(base), directory)
+    assert done.returncode == 0 and "/mx.crt: is not valid yet" in done.stderr, done.stderr
 
 
 def test_a_key_with_a_passphrase(base, directory, certificates):

@@ -447,7 +447,8 @@ def test_the_socket_bears_nonsense(mx):
 
 
 @pytest.mark.parametrize("command, args, error", [
-    ("nosuch", [], "no such command: nosuch"), ("status", ["x"], "usage: status "), ("lookup", [], "usage: lookup ADDRESS [SENDER]"),
+    ("nosuch", [], "no such command: nosuch"), ("status", ["x"], "usage: status "),
+    ("lookup", [], "usage: lookup ADDRESS [SENDER]"),
     ("block", [NETWORK, "1h", "x"], "usage: block NETWORK [DURATION]"),
     ("directory", ["sync", "--force", "x"], "usage: directory [status | sync [--force] | duplicates]")])
 def test_the_socket_takes_what_posternctl_would(mx, command, args, error):

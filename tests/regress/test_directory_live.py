@@ -186,6 +186,24 @@ def test_restrictions_live(slapd, ask):
     assert plain.verdict("staff@example.test") == known  # of Exchange's attributes it knows nothing
 
 
+@pytest.mark.parametrize("stage", ["rcpt", "data"])
+@pytest.mark.parametrize("via", ["data", "bdat"])
+def test_too_large_for_one_at_the_end(slapd, ask, stage, via):
+    """The same for stage = data, where RCPT took what it knew to be too large."""
+    one = ask(slapd("".join([servers.recipient_entry("anna", ["anna@example.test"]),
+                             servers.recipient_entry("small", ["small@example.test"], delivContLength=["1"])])).uri)
+    one.write_config({"harvest": {"stage": stage}})
+    one.reload()
+    client = one.client()
+    for declared in ["", " SIZE=3000"] if stage == "data" else [""]:
+        client.envelope("x@example.org", "anna@example.test", "small@example.test", mail=declared)
+        content = CONTENT + b"x" * 2000 + b"\r\n"
+        replies = [client.data(content)] if via == "data" else client.bdat(content[:1000], content[1000:])
+        assert str(replies[-1]).startswith("552 5.2.3 <small@example.test>: "), replies
+    client.envelope("x@example.org", "small@example.test")
+    assert client.data(CONTENT).status == "250 2.6.0"
+
+
 # Where it ends
 
 @pytest.mark.parametrize("transport, starttls", [("uri", "no"), ("uri", "yes"), ("tls_uri", "no")])

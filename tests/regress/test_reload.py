@@ -133,6 +133,18 @@ def test_broken_certificate_changes_nothing(exchange, postern, certificates, dir
         assert client.socket.getpeercert(True) == ssl.PEM_cert_to_DER_cert(pem.read())
 
 
+@pytest.mark.parametrize("key", ["ca_file", "client_certificate", "client_key"])
+def test_broken_file_for_a_downstream_is_named(mx, certificates, directory, key):
+    with open(os.open(directory + "/broken", os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as out:
+        out.write("none\n")
+    mx.write_config({"downstream exchange": {
+        "tls": "verify", "ca_file": certificates.ca.certificate, "client_certificate": certificates.client.certificate,
+        "client_key": certificates.client.key, key: directory + "/broken"}})
+    event = mx.reload(state="rejected")
+    assert directory + "/broken" in event["error"] and "\n" not in event["error"], event
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+
+
 def test_many_reloads_under_traffic(mx):
     client = mx.client()
     for n in range(10):
