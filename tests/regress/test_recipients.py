@@ -227,6 +227,16 @@ def test_blocked_client(exchange, postern):
     assert mx.client(source="127.0.0.8").greeting.code == 220
 
 
+def test_a_label_too_long_for_the_dns(mx):
+    """As an A-label, though what was written has no more than 63 characters."""
+    domain = "ü" * 63 + ".example"
+    client = mx.client()
+    assert client.command(f"MAIL FROM:<a@{domain}> SMTPUTF8").status == "501 5.1.7"
+    client.ok("MAIL FROM:<a@example.org> SMTPUTF8")
+    assert client.command(f"RCPT TO:<a@{domain}>").status == "501 5.1.3"
+    assert mx.wait_log("rcpt", reason="syntax")["status"] == "5.1.3"
+
+
 def test_client_blocked_since_a_reload(mx):
     """Its open session ends at the next MAIL, and the transaction under way does not."""
     client = mx.client()
