@@ -120,6 +120,20 @@ def test_certificates(exchange, postern, certificates, directory):
     assert before.deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
 
 
+def test_one_certificate_more(exchange, postern, certificates):
+    """The first stays that of those who name none; the new one is chosen by its name."""
+    mx = postern(exchange(), settings={"tls": {"certificate": certificates.mx.certificate, "key": certificates.mx.key}})
+    mx.write_config({"tls": {"certificate": f"{certificates.mx.certificate}, {certificates.other.certificate}",
+                             "key": f"{certificates.mx.key}, {certificates.other.key}"}})
+    mx.reload()
+    context = certificates.client_context()
+    context.check_hostname = False
+    for name, shown in (None, "mx.example.test"), ("mx.example.test",) * 2, ("mx.example.org",) * 2:
+        client = mx.client()
+        client.starttls(context, name)
+        assert subject(client) == shown
+
+
 def test_broken_certificate_changes_nothing(exchange, postern, certificates, directory):
     certificate = directory + "/mx.crt"
     shutil.copy(certificates.mx.certificate, certificate)
