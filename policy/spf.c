@@ -420,8 +420,7 @@ answer_record(struct spf *s, const struct dns_answer *a)
             result = SPF_TEMPERROR;
     }
     if (result != SPF_PASS) {
-        if (finish(s, result))
-            run(s, NO_MATCH);
+        (void)finish(s, result); /* none, or an error: it ends the frames below as well */
         return;
     }
     f->rest = spf_record_terms(span_of(f->record, record.n));
