@@ -269,6 +269,21 @@ is_fingerprint(const char *s)
     return digits == 64;
 }
 
+/* Its connections would be counted apart, and so be more than max_connections. */
+static void
+check_twins(struct faults *f, const struct settings_downstream *d)
+{
+    for (size_t i = 1; i < d->hosts.n; i++) {
+        const struct host_entry *host = &d->hosts.v[i];
+        size_t k = 0;
+        while (k < i && (d->hosts.v[k].port != host->port ||
+                         !span_is_nocase(span_str(host->name), d->hosts.v[k].name)))
+            k++;
+        if (k < i)
+            FAULT(f, d, hosts, "%s, port %u, stands there twice", host->name, (unsigned)host->port);
+    }
+}
+
 static void
 check_downstream(struct faults *f, const struct settings_downstream *d)
 {
@@ -280,6 +295,7 @@ check_downstream(struct faults *f, const struct settings_downstream *d)
         FAULT(f, d, hosts, "[downstream %s] has none", d->name);
     else if (!has_weight)
         FAULT(f, d, hosts, "all of them are spares");
+    check_twins(f, d);
     CHECK_FILE(f, d, ca_file);
     CHECK_FILE(f, d, client_certificate);
     CHECK_SECRET(f, d, client_key);

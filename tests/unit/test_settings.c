@@ -276,6 +276,9 @@ test_faults(void **state)
         {"[downstream y]\n", "f:10: hosts: [downstream y] has none\n"},
         {"[downstream y]\nhosts = a weight=0, b weight=0\n",
          "f:11: hosts: all of them are spares\n"},
+        {"[downstream y]\nhosts = a, [::1], A:25 weight=0, b, a:26, [::1]:25\n",
+         "f:11: hosts: A, port 25, stands there twice\nf:11: hosts: ::1, port 25, stands there "
+         "twice\n"},
         {"[downstream y]\nhosts = a\ntls = maybe\n",
          "f:12: tls = maybe: not one of off | opportunistic | required | verify\n"},
         {"[downstream y]\nhosts = a\nfingerprint = 1234\n",
