@@ -9,18 +9,24 @@
 
 #include "base/log.h"
 
-struct host {
-    struct hosts *owner;
-    char *name;
-    char *label;
-    int weight;
-    bool is_literal; /* an address: never resolved */
-    _Atomic int state;
-    pthread_mutex_t lock; /* over all below */
+/* What was learnt of a host. */
+struct knowledge {
     struct host_addresses addresses;
     struct smtp_capabilities caps;
     bool was_reached;
     char error[160];
+};
+
+struct host {
+    struct hosts *owner;
+    char *name;
+    char *label;
+    uint16_t port;
+    int weight;
+    bool is_literal; /* an address: never resolved */
+    _Atomic int state;
+    pthread_mutex_t lock; /* over all below */
+    struct knowledge known;
     int total;              /* connections, open or being opened */
     struct network *active; /* the client that each busy one serves; family 0 for a probe */
     size_t n_active, capacity;
@@ -77,11 +83,11 @@ host_new(const struct host_entry *entry)
     snprintf(h->label, n, strchr(entry->name, ':') != NULL ? "[%s]:%u" : "%s:%u", entry->name,
              (unsigned)entry->port);
     h->weight = entry->weight;
-    h->caps.bits = SMTP_CAP_BIT(8BITMIME);
-    h->addresses.port = entry->port;
-    if (netaddr_parse(span_str(entry->name), &h->addresses.v[0])) {
+    h->known.caps.bits = SMTP_CAP_BIT(8BITMIME);
+    h->port = entry->port;
+    if (netaddr_parse(span_str(entry->name), &h->known.addresses.v[0])) {
         h->is_literal = true;
-        h->addresses.n = 1;
+        h->known.addresses.n = 1;
     }
     return h;
 }
@@ -131,7 +137,7 @@ route_matches(const struct route *r, const struct settings_downstream *ds)
     for (size_t i = 0; i < r->n_hosts; i++) {
         const struct host *h = r->hosts[i];
         const struct host_entry *entry = &ds->hosts.v[i];
-        if (strcmp(h->name, entry->name) != 0 || h->addresses.port != entry->port ||
+        if (strcmp(h->name, entry->name) != 0 || h->port != entry->port ||
             h->weight != entry->weight)
             return false;
     }
@@ -165,40 +171,90 @@ hosts_free(struct hosts **hp)
     free(h);
 }
 
+static struct route *
+find_current(const struct hosts *h, const char *downstream)
+{
+    struct route *r = h->routes;
+
+    while (r != NULL && !(r->is_current && strcmp(r->name, downstream) == 0))
+        r = r->next;
+    return r;
+}
+
+/* What is known of a host does not end with a change of the list that it stands in.  Connections
+ * stay with the list that they were made for. */
+static void
+inherit(const struct route *r, const struct route *before)
+{
+    for (size_t i = 0; i < r->n_hosts; i++) {
+        struct host *h = r->hosts[i], *old;
+        size_t k = 0;
+        while (k < before->n_hosts && strcmp(before->hosts[k]->label, h->label) != 0)
+            k++;
+        if (k == before->n_hosts)
+            continue;
+        old = before->hosts[k];
+        pthread_mutex_lock(&old->lock);
+        struct knowledge known = old->known;
+        pthread_mutex_unlock(&old->lock);
+        pthread_mutex_lock(&h->lock);
+        h->known = known;
+        pthread_mutex_unlock(&h->lock);
+        atomic_store(&h->state, atomic_load(&old->state));
+    }
+}
+
+/* Under the lock.  False when memory is out. */
+static bool
+make_current(struct hosts *h, const struct settings_downstream *ds)
+{
+    struct route *before = find_current(h, ds->name), *r = h->routes;
+
+    while (r != NULL && !route_matches(r, ds))
+        r = r->next;
+    if (r == NULL) {
+        if ((r = route_new(h, ds)) == NULL)
+            return false;
+        r->next = h->routes;
+        h->routes = r;
+    }
+    if (before != NULL && before != r) {
+        inherit(r, before);
+        before->is_current = false;
+    }
+    r->is_current = true;
+    return true;
+}
+
+static bool
+is_named(const struct settings *st, const struct route *r)
+{
+    size_t i = 0;
+
+    while (i < st->n_downstreams && strcmp(st->downstreams[i].name, r->name) != 0)
+        i++;
+    return i < st->n_downstreams;
+}
+
 int
 hosts_update(struct hosts *h, const struct settings *st)
 {
-    int result = 0;
+    bool is_ok = true;
 
     pthread_mutex_lock(&h->lock);
+    for (size_t i = 0; i < st->n_downstreams && is_ok; i++)
+        is_ok = make_current(h, &st->downstreams[i]);
     for (struct route *r = h->routes; r != NULL; r = r->next)
-        r->is_current = false;
-    for (size_t i = 0; i < st->n_downstreams && result == 0; i++) {
-        const struct settings_downstream *ds = &st->downstreams[i];
-        struct route *r = h->routes;
-        while (r != NULL && !route_matches(r, ds))
-            r = r->next;
-        if (r == NULL) {
-            if ((r = route_new(h, ds)) == NULL) {
-                result = -1;
-                break;
-            }
-            r->next = h->routes;
-            h->routes = r;
-        }
-        r->is_current = true;
-    }
+        r->is_current = r->is_current && is_named(st, r);
     pthread_mutex_unlock(&h->lock);
-    return result;
+    return is_ok ? 0 : -1;
 }
 
 struct route *
 hosts_route(struct hosts *h, const char *downstream)
 {
     pthread_mutex_lock(&h->lock);
-    struct route *r = h->routes;
-    while (r != NULL && !(r->is_current && strcmp(r->name, downstream) == 0))
-        r = r->next;
+    struct route *r = find_current(h, downstream);
     pthread_mutex_unlock(&h->lock);
     return r;
 }
@@ -220,7 +276,7 @@ static struct smtp_capabilities
 host_capabilities(struct host *h)
 {
     pthread_mutex_lock(&h->lock);
-    struct smtp_capabilities caps = h->caps;
+    struct smtp_capabilities caps = h->known.caps;
     pthread_mutex_unlock(&h->lock);
     return caps;
 }
@@ -229,7 +285,7 @@ static bool
 host_was_reached(struct host *h)
 {
     pthread_mutex_lock(&h->lock);
-    bool was_reached = h->was_reached;
+    bool was_reached = h->known.was_reached;
     pthread_mutex_unlock(&h->lock);
     return was_reached;
 }
@@ -356,8 +412,9 @@ host_set_state(struct host *h, enum host_state state, const char *error)
     int old = atomic_exchange(&h->state, (int)state);
 
     pthread_mutex_lock(&h->lock);
-    if (!span_copy(h->error, sizeof(h->error), span_str(error)))
-        span_copy(h->error, sizeof(h->error), span_of(error, sizeof(h->error) - 1));
+    if (!span_copy(h->known.error, sizeof(h->known.error), span_str(error)))
+        span_copy(h->known.error, sizeof(h->known.error),
+                  span_of(error, sizeof(h->known.error) - 1));
     pthread_mutex_unlock(&h->lock);
     return old != (int)state;
 }
@@ -366,10 +423,11 @@ void
 host_set_capabilities(struct host *h, const struct smtp_capabilities *caps)
 {
     pthread_mutex_lock(&h->lock);
-    if (!h->was_reached || h->caps.bits != caps->bits || h->caps.size != caps->size)
+    if (!h->known.was_reached || h->known.caps.bits != caps->bits ||
+        h->known.caps.size != caps->size)
         atomic_store(&h->owner->has_changed, true);
-    h->caps = *caps;
-    h->was_reached = true;
+    h->known.caps = *caps;
+    h->known.was_reached = true;
     pthread_mutex_unlock(&h->lock);
 }
 
@@ -377,8 +435,9 @@ bool
 host_addresses(struct host *h, struct host_addresses *out)
 {
     pthread_mutex_lock(&h->lock);
-    *out = h->addresses;
+    *out = h->known.addresses;
     pthread_mutex_unlock(&h->lock);
+    out->port = h->port;
     return out->n > 0;
 }
 
@@ -390,7 +449,7 @@ host_resolve(struct host *h)
 
     if (h->is_literal || getaddrinfo(h->name, NULL, &hints, &found) != 0)
         return; /* the last addresses serve on */
-    struct host_addresses fresh = {.port = h->addresses.port};
+    struct host_addresses fresh = {.n = 0};
     for (const struct addrinfo *a = found; a != NULL && fresh.n < HOST_ADDRESSES; a = a->ai_next) {
         struct netaddr address = netaddr_of_sockaddr(a->ai_addr, NULL);
         if (address.family != 0)
@@ -400,7 +459,7 @@ host_resolve(struct host *h)
     if (fresh.n == 0)
         return;
     pthread_mutex_lock(&h->lock);
-    h->addresses = fresh;
+    h->known.addresses = fresh;
     pthread_mutex_unlock(&h->lock);
 }
 
@@ -567,9 +626,9 @@ hosts_each(struct hosts *h, hosts_each_fn *fn, void *arg)
             pthread_mutex_lock(&host->lock);
             view.active = (int)host->n_active;
             view.idle = host->total - view.active;
-            view.caps = host->caps;
-            view.was_reached = host->was_reached;
-            memcpy(view.error, host->error, sizeof(view.error));
+            view.caps = host->known.caps;
+            view.was_reached = host->known.was_reached;
+            memcpy(view.error, host->known.error, sizeof(view.error));
             pthread_mutex_unlock(&host->lock);
             fn(arg, &view);
         }

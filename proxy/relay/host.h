@@ -34,8 +34,9 @@ struct host_addresses {
 
 struct hosts *hosts_new(void);
 void hosts_free(struct hosts **h);
-/* Make the routes of ST known.  Those that exist already (same name, same hosts) keep their state;
- * routes that are gone stay until hosts_free, since connections may still count on them. */
+/* Make the routes of ST known.  Those that exist already (same name, same hosts) keep their state,
+ * and so does each host of one whose list has changed; routes that are gone stay until hosts_free,
+ * since connections may still count on them.  -1: out of memory. */
 int hosts_update(struct hosts *h, const struct settings *st);
 /* The route of a downstream section; NULL if unknown. */
 struct route *hosts_route(struct hosts *h, const char *downstream);

@@ -42,6 +42,26 @@ def test_settings(mx, exchange):
     assert len(second.delivered) == 1 and not mx.exchange.delivered
 
 
+def test_a_host_more_and_what_is_known_of_the_others(mx, exchange):
+    """Also when none of them can be asked again."""
+    offered, spare = mx.client().offered, exchange()
+    for host in mx.exchange, spare:
+        host.stop_listening()
+    mx.write_config({"downstream exchange": {"hosts": f"{mx.exchange.host} weight=2, {spare.host} weight=0"}})
+    mx.reload()
+    assert mx.client().offered == offered
+    mx.wait_log("downstream", state="down", host=mx.exchange.host)
+    mx.write_config({"downstream exchange": {"hosts": mx.exchange.host, "health_interval": "50ms"}})
+    mx.reload()
+    client = mx.client()
+    assert client.offered == offered
+    assert client.command("MAIL FROM:<a@example.org>").status == "451 4.4.1"
+    since = len(mx.log)
+    mx.exchange.listen_again()
+    mx.wait_log("downstream", state="up", host=mx.exchange.host, since=since)
+    assert client.deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+
+
 @pytest.mark.parametrize("change", [
     {"server": {"no_such_key": "1"}}, {"server": {"max_hops": "many"}}, {"directory": {"file": "/nonexistent/file"}},
     {"domain example.test": {"downstream": "nowhere"}}], ids=["key", "value", "file", "name"])
