@@ -28,6 +28,8 @@ struct use_list {
 
 struct shard {
     pthread_mutex_t lock;
+    struct dir_cache_limits limits;
+    size_t capacity; /* its part of limits.entries */
     struct entry **buckets;
     size_t n_buckets; /* a power of two */
     struct use_list found, absent;
@@ -35,8 +37,6 @@ struct shard {
 };
 
 struct dir_cache {
-    struct dir_cache_limits limits;
-    size_t per_shard;
     struct siphash_key key;
     struct shard shards[SHARDS];
 };
@@ -105,14 +105,20 @@ drop(struct shard *s, struct entry **at)
 }
 
 static void
-evict(struct dir_cache *c, struct shard *s)
+evict(struct shard *s)
 {
-    while (s->found.n + s->absent.n > c->per_shard) {
-        bool from_absent = s->absent.n > c->per_shard / 4 || s->found.n == 0;
+    while (s->found.n + s->absent.n > s->capacity) {
+        bool from_absent = s->absent.n > s->capacity / 4 || s->found.n == 0;
         struct entry *e = from_absent ? s->absent.oldest : s->found.oldest;
 
         drop(s, find(s, e->hash, span_of(e->key, e->n)));
     }
+}
+
+static size_t
+capacity_of(const struct dir_cache_limits *limits)
+{
+    return (limits->entries + SHARDS - 1) / SHARDS;
 }
 
 struct dir_cache *
@@ -123,10 +129,8 @@ dir_cache_new(const struct dir_cache_limits *limits)
 
     if (!c)
         return NULL;
-    c->limits = *limits;
-    c->per_shard = (limits->entries + SHARDS - 1) / SHARDS;
     c->key = siphash_key_random();
-    while (n_buckets < c->per_shard)
+    while (n_buckets < capacity_of(limits))
         n_buckets *= 2;
     for (size_t i = 0; i < SHARDS; i++) {
         struct shard *s = &c->shards[i];
@@ -139,7 +143,22 @@ dir_cache_new(const struct dir_cache_limits *limits)
             return NULL;
         }
     }
+    dir_cache_limit(c, limits);
     return c;
+}
+
+void
+dir_cache_limit(struct dir_cache *c, const struct dir_cache_limits *limits)
+{
+    for (size_t i = 0; i < SHARDS; i++) {
+        struct shard *s = &c->shards[i];
+
+        pthread_mutex_lock(&s->lock);
+        s->limits = *limits;
+        s->capacity = capacity_of(limits);
+        evict(s);
+        pthread_mutex_unlock(&s->lock);
+    }
 }
 
 void
@@ -187,7 +206,7 @@ dir_cache_get(struct dir_cache *c, struct span key, int64_t now_ms, struct dir_v
     if (*at) {
         struct entry *e = *at;
 
-        age = age_of(&c->limits, e, now_ms);
+        age = age_of(&s->limits, e, now_ms);
         if (age == DIR_CACHE_NONE) {
             drop(s, at);
         } else {
@@ -208,8 +227,7 @@ dir_cache_put(struct dir_cache *c, struct span key, int64_t now_ms, const struct
     struct shard *s = &c->shards[hash % SHARDS];
     struct entry **at, *e;
 
-    if (c->per_shard == 0 || key.n > DIR_KEY_MAX ||
-        (v->status != DIR_FOUND && v->status != DIR_ABSENT))
+    if (key.n > DIR_KEY_MAX || (v->status != DIR_FOUND && v->status != DIR_ABSENT))
         return;
     e = malloc(sizeof *e + key.n);
     if (!e)
@@ -229,7 +247,7 @@ dir_cache_put(struct dir_cache *c, struct span key, int64_t now_ms, const struct
     list_push(list_of(s, e), e);
     if (v->status == DIR_FOUND)
         s->found_ms = now_ms;
-    evict(c, s);
+    evict(s);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -274,14 +292,14 @@ dir_cache_count(struct dir_cache *c)
 bool
 dir_cache_serves(struct dir_cache *c, int64_t now_ms)
 {
-    const struct dir_cache_limits *l = &c->limits;
-    int64_t life_ms = l->positive_ms > l->stale_ms ? l->positive_ms : l->stale_ms;
     bool serves = false;
 
     for (size_t i = 0; i < SHARDS && !serves; i++) {
         struct shard *s = &c->shards[i];
+        const struct dir_cache_limits *l = &s->limits;
 
         pthread_mutex_lock(&s->lock);
+        int64_t life_ms = l->positive_ms > l->stale_ms ? l->positive_ms : l->stale_ms;
         serves = s->found.n > 0 && now_ms - s->found_ms < life_ms;
         pthread_mutex_unlock(&s->lock);
     }

@@ -24,6 +24,8 @@ enum dir_cache_age { DIR_CACHE_NONE, DIR_CACHE_STALE, DIR_CACHE_FRESH };
 /* NULL when memory is out. */
 struct dir_cache *dir_cache_new(const struct dir_cache_limits *limits);
 void dir_cache_free(struct dir_cache **c);
+/* LIMITS hold from now on, also for what is there. */
+void dir_cache_limit(struct dir_cache *c, const struct dir_cache_limits *limits);
 /* *V and how old it is in *AGE_MS, unless DIR_CACHE_NONE.  Only FOUND is ever stale. */
 enum dir_cache_age dir_cache_get(struct dir_cache *c, struct span key, int64_t now_ms,
                                  struct dir_verdict *v, int64_t *age_ms);

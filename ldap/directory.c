@@ -175,22 +175,33 @@ open_snapshot(struct directories *d, const struct settings *st, struct err *e)
     return rc;
 }
 
+/* What a downstream says of recipients is cached as the answers of the [directory] without a name
+ * are, or would be. */
+static struct dir_cache_limits
+verified_limits(const struct settings *st)
+{
+    struct settings_directory defaults = {.name = NULL};
+    const struct settings_directory *conf = &defaults;
+
+    settings_cache_defaults(&defaults);
+    for (size_t i = 0; i < st->n_directories; i++)
+        if (st->directories[i].name[0] == '\0')
+            conf = &st->directories[i];
+    return dir_section_limits(conf);
+}
+
 struct directories *
 directories_new(struct settings *st, struct err *e)
 {
     struct directories *d = calloc(1, sizeof *d);
     const int version = LDAP_VERSION3;
-    struct settings_directory defaults = {.name = NULL};
-    struct dir_cache_limits limits;
+    const struct dir_cache_limits limits = verified_limits(st);
     struct dir_set *set;
 
     if (!d)
         abort(); /* at start, of a few octets */
     /* libldap makes itself ready at its first use, which two threads must not be at once. */
     ldap_set_option(NULL, LDAP_OPT_PROTOCOL_VERSION, &version);
-    /* Recipients that the downstream knows have no [directory]: its defaults hold. */
-    settings_cache_defaults(&defaults);
-    limits = dir_section_limits(&defaults);
     d->verified = dir_cache_new(&limits);
     pthread_mutex_init(&d->lock, NULL);
     atomic_init(&d->generation, 0);
@@ -207,10 +218,13 @@ int
 directories_reload(struct directories *d, struct settings *st, struct err *e)
 {
     struct dir_set *set = open_snapshot(d, st, e) == 0 ? make_set(d->current, st, e) : NULL;
+    const struct dir_cache_limits limits = verified_limits(st);
 
     if (!set)
         return -1;
     put_set(d, set);
+    if (d->verified)
+        dir_cache_limit(d->verified, &limits);
     reap(d, false);
     return 0;
 }

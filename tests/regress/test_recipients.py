@@ -340,6 +340,23 @@ def test_recipients_asked_of_the_downstream(exchange, postern):
     assert rcpt(client, "<later@example.test>").status == "451 4.3.2"
 
 
+def test_its_answers_are_kept_as_the_directory_s_are(exchange, postern):
+    from harness import exchange as faults
+    downstream = exchange()
+    downstream.on("RCPT", faults.for_argument("unknown", faults.reply("550 5.1.10 Recipient not found")))
+    mx = postern(downstream, settings={"domain example.test": {"recipients": "downstream"},
+                                       "directory": {"cache_positive": "0s", "cache_negative": "0s"}})
+
+    def asked():
+        count = downstream.count("RCPT")
+        assert [mx.rcpt(f"{name}@example.test").code for name in ("known", "unknown")] == [250, 550]
+        return downstream.count("RCPT") - count
+    assert [asked(), asked()] == [2, 2]
+    mx.write_config({"directory": {"cache_negative": "1h"}})
+    mx.reload()
+    assert [asked(), asked()] == [1, 1]
+
+
 def test_a_downstream_without_null_senders_says_nothing_of_recipients(exchange, postern):
     """Exchange's sender filter refuses MAIL FROM:<> by 5.1.0, which is no unknown user."""
     from harness import exchange as faults

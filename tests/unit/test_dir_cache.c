@@ -50,6 +50,27 @@ keeps_for_each_lifetime(void **state)
 }
 
 static void
+takes_new_limits_for_what_is_there(void **state)
+{
+    static const struct dir_cache_limits longer = {
+        .entries = 1600, .positive_ms = 200, .negative_ms = 20, .stale_ms = 200};
+    static const struct dir_cache_limits none = {.positive_ms = 200, .negative_ms = 20};
+    struct dir_cache *c = dir_cache_new(&limits);
+
+    (void)state;
+    dir_cache_put(c, span_str("a@b"), 0, &found);
+    dir_cache_put(c, span_str("n@b"), 0, &absent);
+    dir_cache_limit(c, &longer);
+    assert_int_equal(look(c, "a@b", 199), DIR_CACHE_FRESH);
+    assert_int_equal(look(c, "n@b", 19), DIR_CACHE_FRESH);
+    dir_cache_limit(c, &none);
+    assert_int_equal(dir_cache_count(c), 0);
+    dir_cache_put(c, span_str("a@b"), 0, &found);
+    assert_int_equal(look(c, "a@b", 0), DIR_CACHE_NONE);
+    dir_cache_free(&c);
+}
+
+static void
 serves_while_somebody_would_be_found(void **state)
 {
     struct dir_cache *c = dir_cache_new(&limits);
@@ -160,6 +181,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(keeps_for_each_lifetime),
+        cmocka_unit_test(takes_new_limits_for_what_is_there),
         cmocka_unit_test(serves_while_somebody_would_be_found),
         cmocka_unit_test(replaces),
         cmocka_unit_test(forgets_an_address_with_its_senders),
