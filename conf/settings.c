@@ -64,6 +64,9 @@ check_name(enum settings_section id, struct span name)
         return "its name is neither default nor a domain";
     if (id == SETTINGS_SECTION_downstream && name.n == 0)
         return "it needs a name";
+    if ((id == SETTINGS_SECTION_downstream || id == SETTINGS_SECTION_directory) &&
+        name.n > SETTINGS_NAME_MAX)
+        return "its name has more than 63 octets";
     return NULL;
 }
 

@@ -15,6 +15,9 @@
  * reference between threads; a reload makes a new one.  conf/settings.def lists every key, and
  * conf/choice.def the values of those that choose. */
 
+/* What a [downstream NAME] or [directory NAME] may have, so that all who show it have room. */
+#define SETTINGS_NAME_MAX 63
+
 struct str_list {
     char **v;
     size_t n;

@@ -16,21 +16,23 @@ make_path(const char *dir, const char *suffix, char *path, size_t n)
     snprintf(path, n, "%s/" FILE_NAME "%s", dir, suffix);
 }
 
+/* "ex1:25 37748736 SIZE,DSN, exchange": the downstream's name comes last, since it may have blanks.
+ */
 static void
 read_line(struct hosts *h, struct span line)
 {
-    struct span name, label, size, keyword;
+    struct span label, size, keywords, keyword;
     struct smtp_capabilities caps = {.bits = 0};
 
-    if (!span_next(&line, ' ', &name) || !span_next(&line, ' ', &label) ||
-        !span_next(&line, ' ', &size) || !span_u64(size, UINT64_MAX, &caps.size))
+    if (!span_next(&line, ' ', &label) || !span_next(&line, ' ', &size) ||
+        !span_u64(size, UINT64_MAX, &caps.size) || !span_next(&line, ' ', &keywords))
         return;
-    while (span_next(&line, ' ', &keyword)) {
+    while (span_next(&keywords, ',', &keyword)) {
         enum smtp_cap cap = smtp_cap_find(keyword);
         if (cap != SMTP_CAP_COUNT)
             caps.bits |= 1u << cap;
     }
-    hosts_recall(h, name, label, &caps);
+    hosts_recall(h, line, label, &caps);
 }
 
 void
@@ -54,11 +56,11 @@ write_host(void *arg, const struct host_view *view)
 
     if (!view->was_reached)
         return;
-    fprintf(out, "%s %s %" PRIu64, view->downstream, view->host, view->caps.size);
+    fprintf(out, "%s %" PRIu64 " ", view->host, view->caps.size);
     for (unsigned cap = 0; cap < SMTP_CAP_COUNT; cap++)
         if ((view->caps.bits >> cap & 1) != 0)
-            fprintf(out, " %s", smtp_cap_keyword((enum smtp_cap)cap));
-    fputc('\n', out);
+            fprintf(out, "%s,", smtp_cap_keyword((enum smtp_cap)cap));
+    fprintf(out, " %s\n", view->downstream);
 }
 
 int

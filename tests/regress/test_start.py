@@ -48,9 +48,11 @@ def test_the_doors_are_open_before_the_port(open_port):
     assert open_port.control("status")["ok"]
 
 
-def test_what_a_host_offers_is_saved_at_the_end(exchange, postern):
+@pytest.mark.parametrize("name", ["exchange", "the other exchange"])
+def test_what_a_host_offers_is_saved_at_the_end(exchange, postern, name):
     downstream = exchange()
-    mx = postern(downstream)
+    mx = postern(downstream, settings={"domain example.test": {"downstream": name},
+                                       f"downstream {name}": {"hosts": downstream.host, "tls": "off"}})
     offered = mx.client().offered
     assert "CHUNKING" in str(offered)
     mx.stop()

@@ -259,6 +259,11 @@ test_faults(void **state)
         {"[domain a b]\n",
          "f:10: [domain a b]: its name is not a domain (write one that is not ASCII as xn--...)\n"},
         {"[downstream]\n", "f:10: [downstream]: it needs a name\n"},
+        {"[directory d23456789012345678901234567890123456789012345678901234567890123]\n"
+         "file = /dev/null\n"
+         "[directory d234567890123456789012345678901234567890123456789012345678901234]\n",
+         "f:12: [directory d234567890123456789012345678901234567890123456789012345678901234]: its "
+         "name has more than 63 octets\n"},
         {"[remote_domain]\n", "f:10: [remote_domain]: its name is neither default nor a domain\n"},
         {"[remote_domain default]\nndr = no\n[remote_domain DEFAULT]\nndr = no\n",
          "f:13: duplicate key ndr, first in line 11\n"},
