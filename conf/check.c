@@ -63,6 +63,12 @@ has_everybody(const struct network_list *l)
     return false;
 }
 
+static bool
+is_too_long_for_socket(const char *path)
+{
+    return strlen(path) >= sizeof(((struct sockaddr_un *)NULL)->sun_path);
+}
+
 static void
 check_server(struct faults *f, const struct settings *st)
 {
@@ -82,8 +88,7 @@ check_server(struct faults *f, const struct settings *st)
     const char *wrong = s->postmaster != NULL ? address_fault(s->postmaster, false) : NULL;
     if (wrong != NULL)
         FAULT(f, s, postmaster, "%s %s", s->postmaster, wrong);
-    if (st->control.socket != NULL &&
-        strlen(st->control.socket) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+    if (st->control.socket != NULL && is_too_long_for_socket(st->control.socket))
         FAULT(f, &st->control, socket, "its path is too long for a socket");
     else
         TELL(f, &st->control, socket, check_file_socket_fault(st->control.socket));
@@ -179,6 +184,8 @@ check_log(struct faults *f, const struct settings_log *s)
     if (!is_log_target(s->target))
         FAULT(f, s, target, "%s is not syslog, stderr, unix:/PATH, udp:HOST:PORT or tcp:HOST:PORT",
               s->target);
+    else if (strncmp(s->target, "unix:", 5) == 0 && is_too_long_for_socket(s->target + 5))
+        FAULT(f, s, target, "its path is too long for a socket");
     if (settings_facility(s->facility) < 0)
         FAULT(f, s, facility, "%s is not a syslog facility", s->facility);
     /* RFC 5424 6: APP-NAME */
@@ -471,6 +478,8 @@ check_harvest(struct faults *f, const struct settings *st)
     CHECK_PASSWORD(f, s, redis_password_file);
     if (strncmp(s->redis, "unix:/", 6) != 0 && !is_host_port(s->redis, 6379))
         FAULT(f, s, redis, "%s is not HOST:PORT or unix:/PATH", s->redis);
+    else if (strncmp(s->redis, "unix:", 5) == 0 && is_too_long_for_socket(s->redis + 5))
+        FAULT(f, s, redis, "its path is too long for a socket");
 }
 
 static void

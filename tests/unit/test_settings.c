@@ -380,6 +380,13 @@ test_faults(void **state)
          "/123456789/123456789/123456789/123456789/123456789/123456789/123456789/"
          "123456789/123456789/123456789/1234567\n",
          "f:11: socket: its path is too long for a socket\n"},
+        {"[log]\ntarget = unix:"
+         "/123456789/123456789/123456789/123456789/123456789/123456789/123456789/"
+         "123456789/123456789/123456789/1234567\n[harvest]\nredis = unix:"
+         "/123456789/123456789/123456789/123456789/123456789/123456789/123456789/"
+         "123456789/123456789/123456789/1234567\n",
+         "f:11: target: its path is too long for a socket\n"
+         "f:13: redis: its path is too long for a socket\n"},
         {"[http]\nlisten = somewhere\n", "f:11: listen = somewhere: no port\n"},
         {"[dns]\nnameserver = 1.2.3.4:x\n",
          "f:11: nameserver: 1.2.3.4:x is not an IP address, with or without a port\n"},
