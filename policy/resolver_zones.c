@@ -84,7 +84,7 @@ end_test(struct zone *z)
     z->state = z->fault != NULL ? ZONE_DOWN : ZONE_UP;
     if (z->state == ZONE_DOWN && before != ZONE_DOWN)
         log_zone(LOG_LEVEL_WARNING, "down", z->spec.name, z->fault);
-    else if (z->state == ZONE_UP && before == ZONE_DOWN)
+    else if (z->state == ZONE_UP && before != ZONE_UP)
         log_zone(LOG_LEVEL_NOTICE, "up", z->spec.name, NULL);
     if (before == ZONE_UNTESTED) {
         advance_all(r);

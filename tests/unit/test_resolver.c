@@ -559,6 +559,12 @@ test_zone_comes_and_goes(void **state)
     assert_string_equal(dnsbl("192.0.2.2", N), "bl.test");
     assert_non_null(strstr(tick(now_ms + 600000), down));
     assert_string_equal(dnsbl("192.0.2.1", N), "");
+    /* What made it fail is set right by a reload. */
+    gone = NULL;
+    listen_to_log();
+    set_zones("bl.test", "");
+    assert_string_equal(dnsbl("192.0.2.1", N), "bl.test");
+    assert_non_null(strstr(log_heard(), up));
 }
 
 /* Our own address is looked up each hour. */
@@ -573,7 +579,7 @@ test_self_each_hour(void **state)
     listen_to_log();
     set_zones("bl.test", "");
     assert_string_equal(dnsbl("192.0.2.9", DNSBL_NULL_SENDER), "");
-    assert_string_equal(log_heard(), "");
+    assert_null(strstr(log_heard(), listed));
     gone = NULL;
     int64_t due_ms = f.resolver->self_due_ms;
     assert_int_equal(due_ms, f.resolver->zones[0].tested_ms + 3600000);
