@@ -154,31 +154,10 @@ count_refusal(struct session *s, enum policy_reason reason, enum smtp_reply_id r
     metrics_code(m, status_code_find(span_str(smtp_reply_enhanced(reply))));
 }
 
-/* The client's standing may have changed since the greeting.  False: it was answered. */
-static bool
-check_standing(struct session *s)
-{
-    const char *hostname = s->st->server.hostname;
-
-    switch (policy_session_check(s->w->srv->policy, s->st, &s->policy, clock_ms())) {
-    case POLICY_STANDING_OK:
-        return true;
-    case POLICY_STANDING_LISTED:
-        count_refusal(s, POLICY_REASON_BLOCKED_CLIENT, SMTP_REPLY_CLIENT_BLOCKED);
-        session_reply_close(s, SMTP_REPLY_CLIENT_BLOCKED, hostname, "blocked");
-        return false;
-    case POLICY_STANDING_BLOCKED:
-        count_refusal(s, POLICY_REASON_HARVEST, SMTP_REPLY_HARVEST_CLOSE);
-        session_reply_close(s, SMTP_REPLY_HARVEST_CLOSE, hostname, "harvest-block");
-        return false;
-    }
-    return true;
-}
-
 /* MAIL is refused: the same event as a recipient's, without one. */
 static void
-refuse_sender(struct session *s, const struct smtp_path *path, enum policy_reason reason,
-              enum smtp_reply_id reply)
+tell_refusal(struct session *s, const struct smtp_path *path, enum policy_reason reason,
+             enum smtp_reply_id reply)
 {
     struct session_verdict v = {.from = span_of(path->text, path->n),
                                 .verdict = smtp_reply_code(reply) / 100 == 5 ? "reject" : "defer",
@@ -188,7 +167,35 @@ refuse_sender(struct session *s, const struct smtp_path *path, enum policy_reaso
 
     session_log_verdict(s, &v);
     count_refusal(s, reason, reply);
+}
+
+static void
+refuse_sender(struct session *s, const struct smtp_path *path, enum policy_reason reason,
+              enum smtp_reply_id reply)
+{
+    tell_refusal(s, path, reason, reply);
     session_reply(s, reply, path->text);
+}
+
+/* The client's standing may have changed since the greeting.  False: it was answered. */
+static bool
+check_standing(struct session *s, const struct smtp_path *path)
+{
+    const char *hostname = s->st->server.hostname;
+
+    switch (policy_session_check(s->w->srv->policy, s->st, &s->policy, clock_ms())) {
+    case POLICY_STANDING_OK:
+        return true;
+    case POLICY_STANDING_LISTED:
+        tell_refusal(s, path, POLICY_REASON_BLOCKED_CLIENT, SMTP_REPLY_CLIENT_BLOCKED);
+        session_reply_close(s, SMTP_REPLY_CLIENT_BLOCKED, hostname, "blocked");
+        return false;
+    case POLICY_STANDING_BLOCKED:
+        tell_refusal(s, path, POLICY_REASON_HARVEST, SMTP_REPLY_HARVEST_CLOSE);
+        session_reply_close(s, SMTP_REPLY_HARVEST_CLOSE, hostname, "harvest-block");
+        return false;
+    }
+    return true;
 }
 
 static bool
@@ -223,9 +230,9 @@ on_mail(struct session *s, struct span argument)
     size_t at = 0, n = 0;
 
     refresh_settings(s);
-    if (!check_standing(s))
-        return;
     enum smtp_syntax syntax = smtp_mail_parse(argument, s->offered, &mail);
+    if (!check_standing(s, &mail.path))
+        return;
     if (syntax == SMTP_SYNTAX_OK && !mail.path.is_null &&
         (n = smtp_path_canonical(&mail.path, canonical, &at)) == 0)
         syntax = SMTP_SYNTAX_ADDRESS;

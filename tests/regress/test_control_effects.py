@@ -109,6 +109,8 @@ def test_block_reaches_sessions_at_their_next_mail(pair):
     assert conn.data(CONTENT).status == "250 2.6.0"
     assert conn.command("MAIL FROM:<a@example.org>").status == CLOSED
     conn.ended()
+    assert len(mx.events("rcpt", verdict="defer", status="4.7.0", reason="harvest")) == 1
+    mx.assert_counts_are_the_log_s()
 
 
 def test_block_by_hand_stands_over_allow_private_and_trust(pair):

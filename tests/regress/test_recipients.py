@@ -247,7 +247,8 @@ def test_client_blocked_since_a_reload(mx):
     assert client.command("MAIL FROM:<a@example.org>").status == "554 5.7.1"
     client.ended()
     assert mx.wait_log("close")["reason"] == "blocked"
-    assert mx.metrics()['postern_recipients_total{verdict="reject",reason="blocked-client"}'] == 1
+    assert mx.events("rcpt", verdict="reject", status="5.7.1", reason="blocked-client")[0]["from"] == "<a@example.org>"
+    mx.assert_counts_are_the_log_s()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The built program, with a configuration of its own, on ports of its own."""
 
+import collections
 import http.client
 import json
 import os
@@ -310,6 +311,16 @@ class Postern:
         assert status == 200
         pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
+
+    def assert_counts_are_the_log_s(self):
+        """Of recipients and harvests, whose every line counts.  Sessions are at rest."""
+        told = collections.Counter()
+        for e in self.events("rcpt"):
+            told[f'postern_recipients_total{{verdict="{e["verdict"]}",reason="{e["reason"]}"}}'] += 1
+        for e in self.events("harvest"):
+            told[f'postern_harvests_total{{action="{e["action"]}"}}'] += 1
+        assert told == {name: n for name, n in self.metrics().items()
+                        if n and name.startswith(("postern_recipients_total", "postern_harvests_total"))}
 
 
 def check(text, directory):
