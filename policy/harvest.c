@@ -134,6 +134,7 @@ tell(const struct question *q, const struct network *network, const struct findi
                               .is_monitor = q->st->server.monitor};
 
     event_harvest(&h);
+    atomic_fetch_add_explicit(&q->p->harvests[f->action], 1, memory_order_relaxed);
     if (f->is_held)
         event_block(true, network, until_s, policy_by_text(by_of(q)), q->is_null,
                     q->st->server.monitor);
@@ -220,10 +221,8 @@ policy_judge(struct policy *p, const struct settings *st, const struct network *
         q.is_null = is_null == 1;
         f = weigh(&q, e, threshold, is_client);
         ledger_close(p->ledger, e);
-        if (!f.is_new || !f.is_held)
-            continue;
-        tell(&q, network, &f);
-        atomic_fetch_add_explicit(&p->judged[f.action], 1, memory_order_relaxed);
+        if (f.is_new && f.is_held)
+            tell(&q, network, &f);
     }
 }
 
@@ -281,7 +280,6 @@ policy_unknown(struct policy *p, const struct settings *st, struct policy_sessio
     if (f.action != POLICY_ACTION_NONE && q.prior == POLICY_ACTION_NONE)
         enter(s, &f, is_null_sender);
     h.action = f.action;
-    h.is_new = f.is_new;
     h.count = f.count;
     h.ratio = f.ratio;
     h.until_s = f.is_held ? policy_wall_of(p, f.until_s) : 0;

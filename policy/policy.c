@@ -306,6 +306,6 @@ policy_counts(const struct policy *p)
                               .blocks = ledger_hold_count(p->ledger)};
 
     for (size_t i = 0; i <= POLICY_ACTION_BLIND; i++)
-        c.judged[i] = atomic_load_explicit(&p->judged[i], memory_order_relaxed);
+        c.harvests[i] = atomic_load_explicit(&p->harvests[i], memory_order_relaxed);
     return c;
 }

@@ -110,7 +110,6 @@ struct policy_transaction {
 /* What an unknown recipient led to.  A value. */
 struct policy_harvest {
     enum policy_action action; /* in force from this recipient on; NONE: no harvester */
-    bool is_new;               /* it began with this recipient: one for postern_harvests_total */
     uint32_t count;            /* distinct unknown addresses within the window */
     double ratio;
     int64_t until_s;   /* wall clock; 0: the session's end */
@@ -207,11 +206,9 @@ size_t policy_top(struct policy *p, const struct settings *st, struct policy_sus
                   int64_t now_ms);
 
 struct policy_counts {
-    uint32_t clients; /* networks about which anything is remembered */
-    uint32_t blocks;  /* in force */
-    /* Blocks begun by what the fleet counted, since the start: no session tells of them
-     * (policy_harvest.is_new). */
-    uint64_t judged[POLICY_ACTION_BLIND + 1];
+    uint32_t clients;                           /* networks about which anything is remembered */
+    uint32_t blocks;                            /* in force */
+    uint64_t harvests[POLICY_ACTION_BLIND + 1]; /* begun since the start: lines of event=harvest */
 };
 struct policy_counts policy_counts(const struct policy *p);
 

@@ -17,11 +17,11 @@ struct policy {
     struct ledger *ledger;
     struct marks *marks;
     struct deliveries *deliveries;
-    struct state *state;                              /* NULL: nothing outlives the process */
-    struct ledger_redis *redis;                       /* NULL: not of a fleet, or not yet */
-    struct event_base *base;                          /* of policy_attach */
-    _Atomic int64_t wall_offset;                      /* wall clock minus policy's seconds */
-    _Atomic uint64_t judged[POLICY_ACTION_BLIND + 1]; /* policy_counts's */
+    struct state *state;                                /* NULL: nothing outlives the process */
+    struct ledger_redis *redis;                         /* NULL: not of a fleet, or not yet */
+    struct event_base *base;                            /* of policy_attach */
+    _Atomic int64_t wall_offset;                        /* wall clock minus policy's seconds */
+    _Atomic uint64_t harvests[POLICY_ACTION_BLIND + 1]; /* policy_counts's */
 };
 
 /* Policy's seconds are clock_ms's, counted from so far back that whatever is loaded after a restart

@@ -121,13 +121,6 @@ metrics_message(struct metrics *m, enum metrics_status status, uint64_t size)
         add(m, SLOT(message_bytes), size);
 }
 
-void
-metrics_harvest(struct metrics *m, enum policy_action action)
-{
-    if (action != POLICY_ACTION_NONE)
-        add(m, SLOT(harvests) + action, 1);
-}
-
 static void
 lookup(struct metrics *m, enum metrics_source source, enum dir_status status, int64_t ns)
 {

@@ -5,7 +5,6 @@
 
 #include "ldap/directory.h"
 #include "policy/decide.h"
-#include "policy/policy.h"
 #include "policy/status_code.h"
 
 /* The process's counters.  Relaxed atomics without locks: any thread counts, any thread reads, and
@@ -56,8 +55,6 @@ void metrics_tls(struct metrics *m, enum metrics_leg leg, int version);
 void metrics_recipient(struct metrics *m, enum metrics_verdict verdict, enum policy_reason reason);
 /* The client was answered to the end of its data; SIZE in octets counts for a delivered one. */
 void metrics_message(struct metrics *m, enum metrics_status status, uint64_t size);
-/* A client became a harvester (policy_harvest.is_new). NONE counts nothing. */
-void metrics_harvest(struct metrics *m, enum policy_action action);
 /* A recipient was looked up in NS nanoseconds.  DIR_PENDING is no answer and counts nothing. */
 void metrics_lookup(struct metrics *m, enum dir_source source, enum dir_status status, int64_t ns);
 /* The same for an answer by the downstream (recipients = downstream, marks). */
@@ -86,7 +83,6 @@ struct metrics_counts {
     uint64_t recipients[METRICS_VERDICT_COUNT][POLICY_REASON_COUNT];
     uint64_t messages[METRICS_STATUS_COUNT];
     uint64_t message_bytes;
-    uint64_t harvests[POLICY_ACTION_BLIND + 1];
     uint64_t lookups[METRICS_SOURCE_COUNT][METRICS_RESULT_COUNT];
     struct metrics_histogram lookup, delivery;
     uint64_t drift;

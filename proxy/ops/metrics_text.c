@@ -161,7 +161,7 @@ messages(struct writer *w, const struct metrics_counts *c)
 }
 
 static void
-harvests(struct writer *w, const struct metrics_counts *c)
+harvests(struct writer *w, const struct policy_counts *c)
 {
     for (enum policy_action a = POLICY_ACTION_NONE + 1; a <= POLICY_ACTION_BLIND; a++)
         count(w, LABELS("action", policy_action_text(a)), c->harvests[a]);
@@ -259,7 +259,7 @@ one_family(struct writer *w, const struct status *s)
         count(w, NULL, c->message_bytes);
         break;
     case FAMILY_HARVESTS:
-        harvests(w, c);
+        harvests(w, &s->policy);
         break;
     case FAMILY_BLOCKS:
         count(w, NULL, s->policy.blocks);

@@ -39,14 +39,6 @@ take_hosts(struct server *srv, struct status *s)
     return t.is_failed ? -1 : 0;
 }
 
-static void
-take_policy(struct server *srv, struct status *s)
-{
-    s->policy = policy_counts(srv->policy);
-    for (size_t i = 0; i <= POLICY_ACTION_BLIND; i++)
-        s->counts.harvests[i] += s->policy.judged[i];
-}
-
 static int
 take_directories(struct server *srv, struct status *s)
 {
@@ -104,7 +96,7 @@ status_take(struct server *srv, struct status *s)
     s->is_ledger_up = policy_ledger_up(srv->policy);
     span_copy(s->ledger_error, sizeof s->ledger_error, span_str(policy_ledger_error(srv->policy)));
     settings_unref(st);
-    take_policy(srv, s);
+    s->policy = policy_counts(srv->policy);
     if (take_hosts(srv, s) == -1 || take_directories(srv, s) == -1 || take_zones(srv, s) == -1) {
         status_clear(s);
         return -1;

@@ -219,7 +219,7 @@ messages(const struct metrics_counts *c)
 }
 
 static json_t *
-harvests(const struct metrics_counts *c)
+harvests(const struct policy_counts *c)
 {
     json_t *o = json_object();
     for (enum policy_action a = POLICY_ACTION_NONE + 1; a <= POLICY_ACTION_BLIND; a++)
@@ -265,7 +265,7 @@ status_json(const struct status *s)
     o = with(o, "connections", connections(s));
     o = with(o, "recipients", recipients(&s->counts));
     o = with(o, "messages", messages(&s->counts));
-    o = with(o, "harvests", harvests(&s->counts));
+    o = with(o, "harvests", harvests(&s->policy));
     o = with(o, "codes", codes(&s->counts));
     o = with(o, "clients", suspects(s));
     o = with(o, "block_count", json_integer(s->policy.blocks));

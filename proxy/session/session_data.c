@@ -51,6 +51,7 @@ tell_would_reject(const struct session *s, struct message_recipient *r, enum pol
         return;
     r->is_would = true;
     session_log_verdict(s, &v);
+    metrics_recipient(s->w->srv->metrics, METRICS_VERDICT_WOULD_REJECT, reason);
 }
 
 /* monitor = yes: the transaction would be refused, and with it recipients that were accepted. */
@@ -107,6 +108,17 @@ refuse(struct session *s, enum smtp_reply_id id, const char *address, uint32_t d
     if (id != SMTP_REPLY_SEQUENCE)
         session_reset(s);
     session_reply_later(s, span_of(text, n), delay_ms, NULL);
+}
+
+/* A verdict of ours on the whole message, or on what is here of it. */
+static void
+refuse_message(struct session *s, enum smtp_reply_id id, const char *argument)
+{
+    struct smtp_reply reply = smtp_reply_make(id, argument);
+
+    tell_refusal(s, &reply);
+    session_reply_value(s, &reply);
+    session_reset(s);
 }
 
 static void
@@ -263,7 +275,7 @@ end_chunk(struct session *s)
         return;
     }
     if (s->tx->is_failed || s->tx->is_too_large) {
-        refuse(s, s->tx->is_failed ? SMTP_REPLY_NO_SPACE : SMTP_REPLY_MESSAGE_SIZE, NULL, 0);
+        refuse_message(s, s->tx->is_failed ? SMTP_REPLY_NO_SPACE : SMTP_REPLY_MESSAGE_SIZE, NULL);
         return;
     }
     snprintf(octets, sizeof(octets), "%llu", (unsigned long long)s->tx->message->content_size);
@@ -290,17 +302,6 @@ session_content(struct session *s, struct span in)
 }
 
 /* --- after the content --- */
-
-/* A verdict of ours on the whole message. */
-static void
-refuse_message(struct session *s, enum smtp_reply_id id, const char *argument)
-{
-    struct smtp_reply reply = smtp_reply_make(id, argument);
-
-    tell_refusal(s, &reply);
-    session_reply_value(s, &reply);
-    session_reset(s);
-}
 
 /* Whose limit is the message over?  NULL: nobody's.  Under monitor that is told only. */
 static const char *

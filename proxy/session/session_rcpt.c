@@ -229,8 +229,6 @@ count_unknown(struct session *s, struct session_candidate *c)
         policy_unknown(s->w->srv->policy, s->st, &s->policy, &s->tx->policy,
                        span_of(c->canonical, c->canonical_n), is_null, c->now_ms);
 
-    if (h.is_new)
-        metrics_harvest(s->w->srv->metrics, h.action);
     c->decision = decide_harvest(&c->input, c->decision, &h);
 }
 
@@ -380,14 +378,15 @@ on_verified(void *arg, const struct smtp_reply *reply, enum relay_answer about)
         a.status = recall(s, c, true);
         a.source = a.status != DIR_UNAVAILABLE ? DIR_SOURCE_CACHE : DIR_SOURCE_NONE;
         take_answer(c, &a);
+        metrics_lookup(s->w->srv->metrics, a.source, a.status, took_ns);
     } else {
         a.status = is_absent ? DIR_ABSENT : DIR_FOUND;
         c->input.recipient = is_absent ? DECIDE_RECIPIENT_ABSENT : DECIDE_RECIPIENT_FOUND;
         c->is_verified = true;
         directories_remember(s->w->srv->directories, span_of(c->canonical, c->canonical_n),
                              !is_absent, c->now_ms);
+        metrics_lookup_downstream(s->w->srv->metrics, a.status, took_ns);
     }
-    metrics_lookup_downstream(s->w->srv->metrics, a.status, took_ns);
     resume(s);
 }
 
@@ -401,11 +400,12 @@ ask_directory(struct session *s, struct session_candidate *c)
         c->input.recipient = DECIDE_RECIPIENT_FOUND;
         return true;
     }
+    c->asked_ns = clock_ns();
     if (c->domain->recipients == SETTINGS_RECIPIENTS_DOWNSTREAM) {
         a.status = recall(s, c, false);
         if (a.status != DIR_UNAVAILABLE) {
             a.source = DIR_SOURCE_CACHE;
-            take_answer(c, &a);
+            on_looked_up(s, c, &a);
             return true;
         }
         if (ask_downstream(s, c, "", on_verified))
@@ -413,7 +413,6 @@ ask_directory(struct session *s, struct session_candidate *c)
         c->input.recipient = DECIDE_RECIPIENT_UNAVAILABLE;
         return true;
     }
-    c->asked_ns = clock_ns();
     if (directory_ask(s->w->directory, c->domain, span_of(c->canonical, c->canonical_n),
                       span_str(s->tx->message->sender_canonical), 0, c->asked_ns / 1000000, &a,
                       on_directory, s, &s->ticket) == DIR_PENDING) {

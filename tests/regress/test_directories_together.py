@@ -195,6 +195,9 @@ def test_the_downstream_s_no_is_a_directory_s(asking, answer):
     assert one.exchange.count("RCPT") == 3
     assert one.wait_log("harvest")["count"] == "3"
     assert client.command("RCPT TO:<anna@example.test>").status == "550 5.7.1"
+    looked_up = {name: n for name, n in one.metrics().items() if n and name.startswith("postern_directory_lookups")}
+    assert looked_up == {'postern_directory_lookups_total{source="downstream",result="absent"}': 3,
+                         'postern_directory_lookups_total{source="cache",result="absent"}': 2}
 
 
 @pytest.mark.parametrize("answer, status", [

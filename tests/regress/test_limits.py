@@ -99,6 +99,8 @@ def test_message_size_at_the_end(exchange, postern, via):
         assert all(reply.code >= 500 for reply in replies[2:])
     assert client.command("NOOP").code == 250
     assert not mx.exchange.received
+    assert [(e["status"], e["rcpts"]) for e in mx.events("message")] == [("5.3.4", "1")]
+    assert mx.metrics()['postern_messages_total{status="refused"}'] == 1
 
 
 def test_message_as_large_as_the_limit(exchange, postern):

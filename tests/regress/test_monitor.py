@@ -16,13 +16,18 @@ TAKEN = "250 2.1.5"
 
 @pytest.fixture
 def trial(exchange, postern):
-    """Call it with changes to the settings."""
+    """Call it with changes to the settings.  At the end the metrics must have counted what the log says."""
+    started = []
+
     def start(monitor="yes", **settings):
         downstream = exchange()
         one = postern(downstream, settings={"server": {"monitor": monitor, "proxy_protocol": PROXY}, **settings})
         one.exchange = downstream
+        started.append(one)
         return one
-    return start
+    yield start
+    for one in started:
+        one.assert_counts_are_the_log_s()
 
 
 def session(mx, mail=""):

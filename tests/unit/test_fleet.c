@@ -112,7 +112,7 @@ test_the_fleets_counts_block(void **state)
     assert_int_equal(blocks(), 1);
     hear(&around, 50, 50, 50);
     assert_int_equal(blocks(), 2);
-    assert_int_equal(policy_counts(policy).judged[POLICY_ACTION_BLOCK], 2);
+    assert_int_equal(policy_counts(policy).harvests[POLICY_ACTION_BLOCK], 2);
 }
 
 static void
