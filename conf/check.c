@@ -322,6 +322,25 @@ check_downstream(struct faults *f, const struct settings_downstream *d)
 
 /* --- [directory] --- */
 
+/* NULL, or what is wrong with a server's URI; whether it begins in the clear in *IS_CLEAR. */
+static const char *
+uri_fault(struct span uri, bool *is_clear)
+{
+    char host[256];
+    uint16_t port;
+
+    *is_clear = span_starts_nocase(uri, "ldap://");
+    if (span_starts_nocase(uri, "ldapi://"))
+        return NULL;
+    if (!*is_clear && !span_starts_nocase(uri, "ldaps://"))
+        return "not ldap://, ldaps:// or ldapi://";
+    size_t n = strlen(*is_clear ? "ldap://" : "ldaps://");
+    struct span server = span_of(uri.p + n, uri.n - n);
+    if (server.n > 0 && server.p[server.n - 1] == '/')
+        server.n--;
+    return value_host_port(server, 389, host, sizeof(host), &port);
+}
+
 static void
 check_uris(struct faults *f, const struct settings_directory *d)
 {
@@ -330,11 +349,10 @@ check_uris(struct faults *f, const struct settings_directory *d)
     if (d->uri.n == 0)
         FAULT(f, d, uri, "type ldap and ad need servers");
     for (size_t i = 0; i < d->uri.n; i++) {
-        struct span uri = span_str(d->uri.v[i]);
-        bool is_ldap = span_starts_nocase(uri, "ldap://");
-        if (!is_ldap && !span_starts_nocase(uri, "ldaps://") &&
-            !span_starts_nocase(uri, "ldapi://"))
-            FAULT(f, d, uri, "%s is not ldap://, ldaps:// or ldapi://", d->uri.v[i]);
+        bool is_ldap;
+        const char *wrong = uri_fault(span_str(d->uri.v[i]), &is_ldap);
+        if (wrong != NULL)
+            FAULT(f, d, uri, "%s: %s", d->uri.v[i], wrong);
         is_clear = is_clear || (is_ldap && !d->starttls);
     }
     if (is_clear && d->bind_password_file != NULL)
@@ -381,6 +399,31 @@ is_balanced(const char *filter)
     return depth == 0;
 }
 
+/* Whatever is neither & nor | nor ! compares. */
+static bool
+has_comparisons(const char *filter)
+{
+    for (const char *p = strchr(filter, '('); p != NULL; p = strchr(p, '(')) {
+        p += 1 + strspn(p + 1, " ");
+        if (*p == '\0' || strchr("&|!", *p) != NULL)
+            continue;
+        const char *equals = memchr(p, '=', strcspn(p, "()"));
+        if (equals == NULL || equals == p)
+            return false;
+    }
+    return true;
+}
+
+static const char *
+filter_fault(const char *filter)
+{
+    if (filter[0] != '(')
+        return "not in parentheses (RFC 4515)";
+    if (!is_balanced(filter))
+        return "its parentheses do not match (RFC 4515)";
+    return has_comparisons(filter) ? NULL : "a comparison in it has no = (RFC 4515)";
+}
+
 /* The filter that there is without one looks into one attribute alone. */
 static void
 check_no_filter(struct faults *f, const struct settings_directory *d)
@@ -393,18 +436,19 @@ check_no_filter(struct faults *f, const struct settings_directory *d)
 }
 
 static void
-check_filter(struct faults *f, const struct settings_directory *d)
+check_filters(struct faults *f, const struct settings_directory *d)
 {
-    if (d->filter == NULL) {
+    const char *wrong = d->filter != NULL ? filter_fault(d->filter) : NULL;
+
+    if (d->filter == NULL)
         check_no_filter(f, d);
-        return;
-    }
-    if (d->filter[0] != '(')
-        FAULT(f, d, filter, "not in parentheses (RFC 4515)");
-    else if (!is_balanced(d->filter))
-        FAULT(f, d, filter, "its parentheses do not match (RFC 4515)");
-    if (strstr(d->filter, "%u") == NULL && strstr(d->filter, "%l") == NULL)
+    else if (strstr(d->filter, "%u") == NULL && strstr(d->filter, "%l") == NULL)
         FAULT(f, d, filter, "neither %%u nor %%l is in it, so all recipients look the same");
+    if (wrong != NULL)
+        FAULT(f, d, filter, "%s", wrong);
+    wrong = d->snapshot_filter != NULL ? filter_fault(d->snapshot_filter) : NULL;
+    if (wrong != NULL)
+        FAULT(f, d, snapshot_filter, "%s", wrong);
 }
 
 static void
@@ -415,7 +459,7 @@ check_servers(struct faults *f, const struct settings_directory *d, const char *
     CHECK_FILE(f, d, ca_file);
     if (d->type == SETTINGS_TYPE_LDAP && d->base == NULL)
         FAULT(f, d, base, "type ldap needs one");
-    check_filter(f, d);
+    check_filters(f, d);
     if (d->mode == SETTINGS_MODE_SNAPSHOT && state_dir == NULL)
         FAULT(f, d, mode, "snapshot needs a state_dir");
 }

@@ -311,7 +311,15 @@ test_faults(void **state)
         {"[directory]\ntype = ldap\n",
          "f:10: uri: type ldap and ad need servers\nf:10: base: type ldap needs one\n"},
         {"[directory]\ntype = ldap\nbase = dc=x\nuri = http://x\n",
-         "f:13: uri: http://x is not ldap://, ldaps:// or ldapi://\n"},
+         "f:13: uri: http://x: not ldap://, ldaps:// or ldapi://\n"},
+        {"[directory]\ntype = ldap\nbase = dc=x\nuri = ldap://x:99999, ldaps://, ldap://[::1]:389, "
+         "ldaps://a ldaps://b, ldaps://a/, ldap://::1, ldapi://%2frun%2fldapi\n",
+         "f:13: uri: ldap://x:99999: the port is not a number up to 65535 (an IPv6 address is "
+         "written in brackets)\n"
+         "f:13: uri: ldaps://: not HOST:PORT (an IPv6 address is written in brackets)\n"
+         "f:13: uri: ldaps://a ldaps://b: not HOST:PORT (an IPv6 address is written in "
+         "brackets)\n"
+         "f:13: uri: ldap://::1: not HOST:PORT (an IPv6 address is written in brackets)\n"},
         {"[directory]\ntype = ldap\nbase = dc=x\nuri = ldap://x\nfilter = mail=%u\n",
          "f:14: filter: not in parentheses (RFC 4515)\n"},
         {"[directory]\ntype = ldap\nbase = dc=x\nuri = ldap://x\nfilter = (mail=%u\n",
@@ -320,6 +328,13 @@ test_faults(void **state)
          "f:14: filter: its parentheses do not match (RFC 4515)\n"},
         {"[directory]\ntype = ldap\nbase = dc=x\nuri = ldap://x\nfilter = (mail=%u)(cn=x)\n",
          "f:14: filter: its parentheses do not match (RFC 4515)\n"},
+        {"[directory]\ntype = ldap\nbase = dc=x\nuri = ldap://x\nfilter = (&(mail=%u)(cn))\n"
+         "snapshot_filter = (mail=*\n[directory y]\ntype = ldap\nbase = dc=x\nuri = ldap://x\n"
+         "filter = (mail%u)\nsnapshot_filter = (& (a=*) (!( | (b=c(=*))))\n",
+         "f:14: filter: a comparison in it has no = (RFC 4515)\n"
+         "f:15: snapshot_filter: its parentheses do not match (RFC 4515)\n"
+         "f:20: filter: a comparison in it has no = (RFC 4515)\n"
+         "f:21: snapshot_filter: its parentheses do not match (RFC 4515)\n"},
         {"[directory]\ntype = ldap\nbase = dc=x\nuri = ldap://x\nfilter = (mail=*@%d)\n",
          "f:14: filter: neither %u nor %l is in it, so all recipients look the same\n"},
         {"[directory]\ntype = ldap\nbase = dc=x\nuri = ldap://x\nbind_dn = cn=x\n",
@@ -453,6 +468,10 @@ test_warnings(void **state)
          "f:10: warning: bind: without bind_dn the login is anonymous, which Active Directory "
          "refuses\n"},
         {"[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\n", ""},
+        {"[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\n"
+         "filter = ( & (a:dn:1.2:=%u) (b>=c)(!(| (d=*\\29=) (e~=f) (&))))\nsnapshot_filter = "
+         "(a=*)\n",
+         ""},
         {"[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\nattributes = Mail\n", ""},
         {"[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\nattributes = mail, alias\n",
          "f:14: warning: attributes: without a filter only mail is looked into\n"},
