@@ -336,7 +336,7 @@ uri_fault(struct span uri, bool *is_clear)
         return "not ldap://, ldaps:// or ldapi://";
     size_t n = strlen(*is_clear ? "ldap://" : "ldaps://");
     struct span server = span_of(uri.p + n, uri.n - n);
-    if (server.n > 0 && server.p[server.n - 1] == '/')
+    if (span_ends_nocase(server, "/"))
         server.n--;
     return value_host_port(server, 389, host, sizeof(host), &port);
 }
