@@ -539,13 +539,17 @@ static void
 check_dns(struct faults *f, const struct settings *st)
 {
     const struct settings_dnsbl *s = &st->dnsbl;
+    bool is_private = false, is_network = false;
 
     for (size_t i = 0; i < s->self.n; i++) {
-        if (netaddr_is_private(&s->self.v[i].base)) {
-            WARN(f, s, self, "private addresses are on no list");
-            break;
-        }
+        const struct network *n = &s->self.v[i];
+        is_private = is_private || netaddr_is_private(&n->base);
+        is_network = is_network || n->prefix != (n->base.family == 6 ? 128 : 32);
     }
+    if (is_private)
+        WARN(f, s, self, "private addresses are on no list");
+    if (is_network)
+        WARN(f, s, self, "of a network the first address alone is looked up");
     if (s->self.n > 0 && s->null_sender.n == 0)
         WARN(f, s, self, "no effect without null_sender");
     if (st->dns.nameserver != NULL && !is_address_port(st->dns.nameserver, 53))

@@ -502,7 +502,10 @@ test_warnings(void **state)
          "gets 452 for ever\n"},
         {"[dnsbl]\nself = 192.168.0.1\nnull_sender = a.example\n",
          "f:11: warning: self: private addresses are on no list\n"},
-        {"[dnsbl]\nself = 192.0.2.1\n", "f:11: warning: self: no effect without null_sender\n"},
+        {"[dnsbl]\nself = 192.0.2.1, 2001:db8::1/128\n",
+         "f:11: warning: self: no effect without null_sender\n"},
+        {"[dnsbl]\nself = 192.0.2.0/31\nnull_sender = a.example\n",
+         "f:11: warning: self: of a network the first address alone is looked up\n"},
     };
 
     (void)state;
