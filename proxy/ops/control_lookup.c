@@ -337,6 +337,8 @@ look_around(struct lookup *k)
     put(k->answer, "downstream", json_text_str(k->domain->downstream));
     put(k->answer, "downstream_up", json_boolean(k->in.is_route_up));
     put(k->answer, "blocked", json_boolean(k->in.is_blocked));
+    if (k->in.is_trap)
+        put(k->answer, "trap", json_true());
     put(k->answer, "marked", json_boolean(k->in.is_marked));
 }
 

@@ -244,6 +244,15 @@ def test_lookup_where_the_downstream_is_asked(exchange, postern):
     assert answer["reply"].startswith("250 2.1.5 ")
 
 
+def test_lookup_of_a_trap(exchange, postern):
+    """It says why an address that the directory has is refused."""
+    mx = postern(exchange(), settings={"harvest": {"traps": "ben@example.test"}})
+    answer = ctl_json(mx, "lookup", "Ben@example.test")
+    assert (answer["trap"], answer["verdict"], answer["reason"]) == (True, "reject", "unknown")
+    assert "trap" in ctl(mx, "lookup", "ben@example.test").stdout
+    assert "trap" not in ctl_json(mx, "lookup", "anna@example.test")
+
+
 def test_lookup_of_a_blocked_sender(exchange, postern):
     mx = postern(exchange(), settings={"blocked": {"senders": "@bad.example"}})
     answer = ctl_json(mx, "lookup", "anna@example.test", "x@bad.example")
