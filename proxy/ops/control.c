@@ -17,6 +17,9 @@
 #include "proxy/server.h"
 #include "proxy/smtp/address.h"
 
+/* Its end must be a number of 32 bits, in seconds, for the ledger and for what it is kept in. */
+#define BLOCK_MAX_MS (INT64_C(10000) * 24 * 3600 * 1000)
+
 struct control {
     struct server *srv;
     struct event_base *base;
@@ -123,8 +126,10 @@ do_block(const struct request *r)
     if (!take_network(r, &n, text))
         return;
     const char *fault = *arg(r, 1) ? value_duration(arg(r, 1), &ms) : NULL;
-    if (fault || (*arg(r, 1) && ms <= 0)) {
-        control_refuse(r->call, "DURATION: %s", fault ? fault : "it must be longer than 0");
+    if (!fault && *arg(r, 1) && (ms <= 0 || ms > BLOCK_MAX_MS))
+        fault = "it must be longer than 0, and at most 10000d";
+    if (fault) {
+        control_refuse(r->call, "DURATION: %s", fault);
         return;
     }
     struct settings *st = server_settings(r->control->srv);

@@ -288,7 +288,7 @@ def test_blocks(exchange, postern):
 
 
 @pytest.mark.parametrize("words", [["block", "192.0.2.1/24"], ["block", "nonsense"],
-                                   ["block", NETWORK, "soon"], ["block", NETWORK, "0s"],
+                                   ["block", NETWORK, "soon"], ["block", NETWORK, "0s"], ["block", NETWORK, "10001d"],
                                    ["unblock", "x"], ["forget", "no address"], ["blocks", "all"],
                                    ["log-level", "loud"], ["directory", "nosuch"],
                                    ["directory", "sync", "nosuch"], ["directory", "duplicates", "--force"]])

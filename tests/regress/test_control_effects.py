@@ -130,9 +130,10 @@ def test_block_again_replaces(pair):
     assert not is_blocked(mx)
 
 
-def test_block_outlives_a_restart(pair):
+@pytest.mark.parametrize("duration", ["1h", "10000d"])
+def test_block_outlives_a_restart(pair, duration):
     mx = pair()
-    ctl(mx, "block", "198.51.100.0/24", "1h")
+    ctl(mx, "block", "198.51.100.0/24", duration)
     mx.stop()
     mx.start()
     assert is_blocked(mx)
