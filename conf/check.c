@@ -330,6 +330,8 @@ uri_fault(struct span uri, bool *is_clear)
     uint16_t port;
 
     *is_clear = span_starts_nocase(uri, "ldap://");
+    if (uri.n > SETTINGS_URI_MAX)
+        return "too long";
     if (span_starts_nocase(uri, "ldapi://"))
         return NULL;
     if (!*is_clear && !span_starts_nocase(uri, "ldaps://"))
@@ -348,6 +350,8 @@ check_uris(struct faults *f, const struct settings_directory *d)
 
     if (d->uri.n == 0)
         FAULT(f, d, uri, "type ldap and ad need servers");
+    if (d->uri.n > SETTINGS_SERVERS_MAX)
+        FAULT(f, d, uri, "more than %d servers", SETTINGS_SERVERS_MAX);
     for (size_t i = 0; i < d->uri.n; i++) {
         bool is_ldap;
         const char *wrong = uri_fault(span_str(d->uri.v[i]), &is_ldap);

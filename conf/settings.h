@@ -17,6 +17,9 @@
 
 /* What a [downstream NAME] or [directory NAME] may have, so that all who show it have room. */
 #define SETTINGS_NAME_MAX 63
+/* The servers of a directory, and the octets of the URI of one, for the same reason. */
+#define SETTINGS_SERVERS_MAX 16
+#define SETTINGS_URI_MAX     279
 
 struct str_list {
     char **v;

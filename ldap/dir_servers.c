@@ -185,7 +185,7 @@ state_of(const struct dir_servers *s, size_t uri)
 void
 dir_servers_view(const struct dir_servers *s, struct dir_view *out)
 {
-    for (size_t i = 0; i < s->conf->uri.n && i < DIR_VIEW_SERVERS; i++) {
+    for (size_t i = 0; i < s->conf->uri.n; i++) {
         struct dir_server_view *one = &out->servers[out->n_servers++];
 
         span_copy(one->uri, sizeof one->uri, span_str(s->conf->uri.v[i]));

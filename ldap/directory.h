@@ -33,8 +33,8 @@ const char *dir_source_text(enum dir_source source);
 
 /* What only the server's answer shows; for an administrator's eyes. */
 struct dir_detail {
-    char directory[64]; /* the section's name */
-    char server[256];   /* URI */
+    char directory[64];                /* the section's name */
+    char server[SETTINGS_URI_MAX + 1]; /* URI */
     char dn[512];
     char error[256]; /* why it could not be asked; empty: none */
     char text[4096]; /* "attribute: value" a line, cut between lines */
@@ -86,7 +86,6 @@ enum dir_status directories_recall(struct directories *d, struct span address, b
                                    int64_t now_ms);
 
 /* A directory's state, a value. */
-#define DIR_VIEW_SERVERS 8
 
 enum dir_server_state {
     DIR_SERVER_UNTRIED, /* a stand-by that nobody has asked yet */
@@ -98,7 +97,7 @@ enum dir_server_state {
 const char *dir_server_state_text(enum dir_server_state state);
 
 struct dir_server_view {
-    char uri[256];
+    char uri[SETTINGS_URI_MAX + 1];
     enum dir_server_state state;
     char error[160]; /* of DEGRADED and DOWN */
 };
@@ -116,7 +115,7 @@ struct dir_view {
     uint64_t cached;          /* answers in the cache */
     uint64_t searches;        /* sent since the start */
     unsigned pending;         /* questions not answered yet */
-    struct dir_server_view servers[DIR_VIEW_SERVERS];
+    struct dir_server_view servers[SETTINGS_SERVERS_MAX];
     size_t n_servers;
 };
 

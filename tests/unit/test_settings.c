@@ -139,10 +139,12 @@ test_long_lists(void **state)
     static const struct {
         const char *head;
         int max;
-        const char *should;
+        const char *item, *should;
     } cases[] = {
-        {BASE "[downstream y]\nhosts = h", 64, ": out of range (at most 64)\n"},
-        {BASE "[dnsbl]\nany_sender = z", 16, ": out of range (at most 16)\n"},
+        {BASE "[downstream y]\nhosts = h", 64, "x", ": out of range (at most 64)\n"},
+        {BASE "[dnsbl]\nany_sender = z", 16, "x", ": out of range (at most 16)\n"},
+        {BASE "[directory]\ntype = ldap\nbase = b\nuri = ldaps://z", 16, "ldaps://x",
+         ": uri: more than 16 servers\n"},
     };
 
     (void)state;
@@ -150,9 +152,9 @@ test_long_lists(void **state)
         char text[2048];
         size_t n = (size_t)snprintf(text, sizeof(text), "%s", cases[i].head);
         for (int k = 2; k <= cases[i].max; k++)
-            n += (size_t)snprintf(text + n, sizeof(text) - n, ", x%d", k);
+            n += (size_t)snprintf(text + n, sizeof(text) - n, ", %s%d", cases[i].item, k);
         settings_unref(load_good(text));
-        snprintf(text + n, sizeof(text) - n, ", x");
+        snprintf(text + n, sizeof(text) - n, ", %s", cases[i].item);
         struct loaded l = load(text);
         assert_null(l.st);
         assert_non_null(strstr(l.faults, cases[i].should));
