@@ -231,6 +231,8 @@ link_directories(struct faults *f, const struct settings *st, struct settings_do
     size_t unnamed, n = d->directory.n > 0 ? d->directory.n : 1;
     bool is_one_unnamed = find_directory(st, "", &unnamed);
 
+    if (n > SETTINGS_DIRECTORIES_MAX)
+        FAULT(f, d, directory, "more than %d", SETTINGS_DIRECTORIES_MAX);
     d->directory_index = calloc(n, sizeof(*d->directory_index));
     if (d->directory_index == NULL) {
         faults_add(f, d->line, false, "out of memory");

@@ -17,6 +17,8 @@
 
 /* What a [downstream NAME] or [directory NAME] may have, so that all who show it have room. */
 #define SETTINGS_NAME_MAX 63
+/* The directories that a domain may name. */
+#define SETTINGS_DIRECTORIES_MAX 16
 /* The servers of a directory, and the octets of the URI of one, for the same reason. */
 #define SETTINGS_SERVERS_MAX 16
 #define SETTINGS_URI_MAX     279

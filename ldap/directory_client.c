@@ -11,7 +11,7 @@
 struct walk {
     struct span address, sender;
     unsigned flags;
-    struct dir_section *sections[DIR_SECTIONS_MAX];
+    struct dir_section *sections[SETTINGS_DIRECTORIES_MAX];
     size_t n, i;
     bool is_untagged, with_sender;
     bool is_unavailable; /* somebody could not be asked */
@@ -228,7 +228,7 @@ walk_begin(struct walk *w, const struct dir_set *set, const struct settings_doma
         w->sections[0] = dir_set_find(set, "");
         w->n = w->sections[0] ? 1 : 0;
     }
-    for (size_t i = 0; i < names->n && i < DIR_SECTIONS_MAX; i++) {
+    for (size_t i = 0; i < names->n; i++) {
         struct dir_section *s = dir_set_find(set, names->v[i]);
 
         if (s)

@@ -6,8 +6,6 @@
 
 /* What directory_client.c needs of directory.c. */
 
-#define DIR_SECTIONS_MAX 16 /* directories that a domain may name */
-
 /* Changes whenever directories_current does. */
 unsigned directories_generation(struct directories *d);
 /* What sections are kept in; NULL: none is. It outlives the clients. */

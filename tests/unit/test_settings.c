@@ -139,20 +139,29 @@ test_long_lists(void **state)
     static const struct {
         const char *head;
         int max;
-        const char *item, *should;
+        const char *item;
+        bool is_same; /* each item may stand there again */
+        const char *should;
     } cases[] = {
-        {BASE "[downstream y]\nhosts = h", 64, "x", ": out of range (at most 64)\n"},
-        {BASE "[dnsbl]\nany_sender = z", 16, "x", ": out of range (at most 16)\n"},
-        {BASE "[directory]\ntype = ldap\nbase = b\nuri = ldaps://z", 16, "ldaps://x",
+        {BASE "[downstream y]\nhosts = h", 64, "x", false, ": out of range (at most 64)\n"},
+        {BASE "[dnsbl]\nany_sender = z", 16, "x", false, ": out of range (at most 16)\n"},
+        {BASE "[directory]\ntype = ldap\nbase = b\nuri = ldaps://z", 16, "ldaps://x", false,
          ": uri: more than 16 servers\n"},
+        {BASE "[directory x]\nfile = /dev/null\n"
+              "[domain y]\ndownstream = x\ndirectory = x",
+         16, "x", true, ": directory: more than 16\n"},
     };
 
     (void)state;
     for (size_t i = 0; i < LENGTH(cases); i++) {
         char text[2048];
         size_t n = (size_t)snprintf(text, sizeof(text), "%s", cases[i].head);
-        for (int k = 2; k <= cases[i].max; k++)
-            n += (size_t)snprintf(text + n, sizeof(text) - n, ", %s%d", cases[i].item, k);
+        for (int k = 2; k <= cases[i].max; k++) {
+            char number[12] = "";
+            if (!cases[i].is_same)
+                snprintf(number, sizeof(number), "%d", k);
+            n += (size_t)snprintf(text + n, sizeof(text) - n, ", %s%s", cases[i].item, number);
+        }
         settings_unref(load_good(text));
         snprintf(text + n, sizeof(text) - n, ", %s", cases[i].item);
         struct loaded l = load(text);
