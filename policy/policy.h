@@ -64,11 +64,11 @@ void policy_reload(struct policy *p, struct settings *st, int64_t now_ms);
  * the log (event=ledger) and by policy_ledger_up.  Takes references to ST. */
 struct event_base;
 void policy_attach(struct policy *p, struct settings *st, struct event_base *base);
-/* True if the ledger is shared, or if the settings of the last policy_attach or policy_reload do
- * not ask for that. */
+/* True if the ledger is shared, where the settings of the last policy_attach or policy_reload ask
+ * for that, and could be saved.  On policy_attach's thread. */
 bool policy_ledger_up(const struct policy *p);
-/* Why policy_ledger_up is false; "" if it is true, or nobody knows.  On policy_attach's thread,
- * good until the next turn of its loop. */
+/* Why policy_ledger_up is false; "" if it is true, or nobody knows.  On the same thread, good until
+ * the next turn of its loop. */
 const char *policy_ledger_error(const struct policy *p);
 /* Saves.  No other thread may use P any more.  Clears *P; NULL is fine. */
 void policy_free(struct policy **p, const struct settings *st, int64_t now_ms, int64_t wall_s);

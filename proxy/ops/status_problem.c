@@ -57,7 +57,7 @@ status_problems(const struct status *s, struct status_problem *out, size_t max)
     }
     if (!s->is_directory_ready && n < max)
         out[n++] = (struct status_problem){"directory", "", "", "down", "it cannot answer"};
-    if (s->is_ledger_shared && !s->is_ledger_up && n < max)
+    if (!s->is_ledger_up && n < max)
         out[n++] = (struct status_problem){"ledger", "", "", "degraded",
                                            s->ledger_error[0] != '\0' ? s->ledger_error
                                                                       : "Redis does not answer"};

@@ -1,5 +1,6 @@
 """What befalls a machine, under mail: a full disk, very many connections, signals in the midst of it."""
 
+import json
 import os
 import resource
 import signal
@@ -60,13 +61,19 @@ def test_state_s_disk_is_full(exchange, postern, small_disk):
     mx = postern(exchange(), settings={"server": {"state_dir": small_disk + "/state"}, "spool": {"dir": "/tmp"}})
     mx.save()
     fill(small_disk)
+
+    def problems():
+        return json.loads(mx.get("/readyz")[1])["problems"]
     since = len(mx.log)
     for number in range(200):
         assert mx.control("block", f"198.51.100.{number}", "1h")["ok"]
-    assert mx.wait_log("ledger", since=since)["state"] in ("degraded", "down")
+    error = mx.wait_log("ledger", since=since, state="degraded")["error"]
+    assert {"part": "ledger", "name": "", "server": "", "state": "degraded", "error": error} in problems()
+    assert mx.metrics()["postern_ledger_up"] == 0
     assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
     os.unlink(small_disk + "/filler")
     mx.wait_log("ledger", since=since, state="up")
+    assert mx.metrics()["postern_ledger_up"] == 1 and not problems()
     mx.crash()
     assert {"198.51.100.0/32", "198.51.100.0"} & {block["network"] for block in mx.control("blocks")["blocks"]}
 
