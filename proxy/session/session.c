@@ -288,6 +288,17 @@ session_free(struct session *s)
 }
 
 static void
+log_tls(const struct session *s, const SSL *ssl, const char *error)
+{
+    char peer[NETADDR_TEXT];
+
+    netaddr_format(session_client(s), peer);
+    tls_log(LOG_LEVEL_INFO,
+            &(struct tls_outcome){
+                .session = s->id, .leg = "in", .peer = peer, .ssl = ssl, .error = error});
+}
+
+static void
 on_ended(void *owner, enum stream_end end)
 {
     static const char *const reasons[] = {[STREAM_END_EOF] = "client-closed",
@@ -306,6 +317,11 @@ on_ended(void *owner, enum stream_end end)
      * what it did not read resets. */
     if (end == STREAM_END_EOF && s->has_quit && stream_is_acknowledged(s->stream))
         delivery_confirm(s->w, &s->heard);
+    if (end == STREAM_END_TLS && s->wait == SESSION_WAIT_TLS) {
+        char error[160];
+        tls_handshake_error(stream_ssl(s->stream), error, sizeof(error));
+        log_tls(s, NULL, error);
+    }
     session_close(s, reasons[end]);
     bury(s);
 }
@@ -535,14 +551,11 @@ on_secured(void *owner)
 {
     struct session *s = owner;
     const SSL *ssl = stream_ssl(s->stream);
-    char peer[NETADDR_TEXT];
 
     s->is_tls = true;
     leave_handshake(s);
     metrics_tls(s->w->srv->metrics, METRICS_LEG_IN, SSL_version(ssl));
-    netaddr_format(session_client(s), peer);
-    tls_log(LOG_LEVEL_INFO,
-            &(struct tls_outcome){.session = s->id, .leg = "in", .peer = peer, .ssl = ssl});
+    log_tls(s, ssl, NULL);
     session_continue(s);
 }
 

@@ -142,7 +142,15 @@ def test_failed_handshake_ends_the_session(mx):
     client.send("this is no handshake\r\n" * 10)
     while client.socket.recv(4096):  # an alert may come
         pass
-    mx.wait_log("close")
+    assert mx.wait_log("close")["reason"] == "tls-failed"
+    assert mx.events("tls", leg="in", verified="no")[0]["error"] == "wrong version number"
+
+
+def test_a_client_that_does_not_like_our_certificate_says_so(mx):
+    client = mx.client()
+    with pytest.raises(ssl.SSLError):
+        client.starttls(ssl.create_default_context())
+    assert "unknown ca" in mx.wait_log("tls", leg="in")["error"]
 
 
 def test_truncated_tls_never_ends_a_message(mx, certificates):
