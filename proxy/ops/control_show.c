@@ -209,7 +209,8 @@ show_directories(const json_t *list, FILE *out)
             add_span(t, json_object_get(d, "snapshot_age_s"));
             text_table_add(t, text(server, "uri"));
             text_table_add(t, text(server, "state"));
-            text_table_add(t, text(server, "error"));
+            text_table_add(t, *text(server, "error") || k > 0 ? text(server, "error")
+                                                              : text(d, "snapshot_error"));
         }
     }
     text_table_print(&t, SIZE_MAX, "No directory is configured.", out);

@@ -49,10 +49,11 @@ static const struct {
      "exchange    ex1:25  up         12     3  PIPELINING DSN\n"},
     {CONTROL_directory,
      "{\"directories\":[{\"name\":\"\",\"type\":\"ad\",\"mode\":\"snapshot\",\"entries\":100,"
-     "\"snapshot_age_s\":90,\"servers\":[{\"uri\":\"ldaps://a\",\"state\":\"up\",\"error\":\"\"},"
+     "\"snapshot_age_s\":90,\"snapshot_error\":\"a look would lose 9\","
+     "\"servers\":[{\"uri\":\"ldaps://a\",\"state\":\"up\",\"error\":\"\"},"
      "{\"uri\":\"ldaps://b\",\"state\":\"down\",\"error\":\"no\"}]}]}",
      "DIRECTORY  TYPE  MODE      ENTRIES     AGE  SERVER     STATE  ERROR\n"
-     "default    ad    snapshot      100  1m 30s  ldaps://a  up     \n"
+     "default    ad    snapshot      100  1m 30s  ldaps://a  up     a look would lose 9\n"
      "default    ad    snapshot      100  1m 30s  ldaps://b  down   no\n"},
     {CONTROL_directory,
      "{\"looks\":[{\"name\":\"\",\"entries\":100,\"learned\":7,\"lost\":12},"
