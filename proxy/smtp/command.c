@@ -25,9 +25,10 @@ static const struct {
 #undef SMTP_VERB
 };
 
-#define ENVID_MAX 100 /* RFC 3461 4.4 */
-#define ORCPT_MAX 500 /* RFC 3461 4.2 */
-#define HELO_MAX  255
+#define SIZE_DIGITS 20  /* RFC 1870 4 */
+#define ENVID_MAX   100 /* RFC 3461 4.4 */
+#define ORCPT_MAX   500 /* RFC 3461 4.2 */
+#define HELO_MAX    255
 
 struct smtp_command
 smtp_command_parse(struct span line)
@@ -173,6 +174,19 @@ xtext_is_valid(struct span in)
     return in.n > 0;
 }
 
+/* RFC 1870 4: up to 20 digits.  What no 64 bits hold is too large for anybody. */
+static bool
+parse_size(struct span value, uint64_t *size)
+{
+    if (span_u64(value, UINT64_MAX, size))
+        return true;
+    *size = UINT64_MAX;
+    for (size_t i = 0; i < value.n; i++)
+        if (!ascii_is_digit(value.p[i]))
+            return false;
+    return value.n <= SIZE_DIGITS;
+}
+
 static bool
 parse_body(struct span value, uint32_t offered, enum smtp_body *body)
 {
@@ -204,7 +218,7 @@ parse_mail_parameter(const struct parameter *p, uint32_t offered, unsigned *seen
 
     if (span_is_nocase(p->keyword, "SIZE") && (offered & SMTP_CAP_BIT(SIZE)) != 0) {
         mail->has_size = true;
-        is_ok = note(seen, 1, p, true) && span_u64(p->value, UINT64_MAX, &mail->size);
+        is_ok = note(seen, 1, p, true) && parse_size(p->value, &mail->size);
     } else if (span_is_nocase(p->keyword, "BODY") &&
                (offered & (SMTP_CAP_BIT(8BITMIME) | SMTP_CAP_BIT(BINARYMIME))) != 0) {
         mail->has_body = true;

@@ -81,6 +81,7 @@ def test_message_size_at_mail(exchange, postern):
     event = mx.wait_log("rcpt")
     assert (event["status"], event["verdict"], event["reason"]) == ("5.3.4", "reject", "size")
     assert mx.metrics()['postern_recipients_total{verdict="reject",reason="size"}'] == 1
+    assert client.command("MAIL FROM:<a@example.org> SIZE=" + "9" * 20).status == "552 5.3.4"  # RFC 1870 4
     client.ok("MAIL FROM:<a@example.org> SIZE=100000")
 
 

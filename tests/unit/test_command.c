@@ -110,6 +110,7 @@ test_mail(void **state)
         {"from: \t<a@b>", SMTP_SYNTAX_OK, SMTP_SYNTAX_OK},
         {"FROM:<a@b> SIZE=0", SMTP_SYNTAX_OK, SMTP_SYNTAX_UNKNOWN},
         {"FROM:<a@b> size=18446744073709551615", SMTP_SYNTAX_OK, SMTP_SYNTAX_UNKNOWN},
+        {"FROM:<a@b> SIZE=99999999999999999999", SMTP_SYNTAX_OK, SMTP_SYNTAX_UNKNOWN},
         {"FROM:<a@b>  BODY=7BIT", SMTP_SYNTAX_OK, SMTP_SYNTAX_UNKNOWN},
         {"FROM:<a@b> BODY=8bitmime", SMTP_SYNTAX_OK, SMTP_SYNTAX_UNKNOWN},
         {"FROM:<a@b> BODY=BINARYMIME", SMTP_SYNTAX_OK, SMTP_SYNTAX_UNKNOWN},
@@ -138,7 +139,8 @@ test_mail(void **state)
         {"FROM:<a@b> SIZE=-1", SMTP_SYNTAX_PARAMETER, SMTP_SYNTAX_UNKNOWN},
         {"FROM:<a@b> SIZE=+1", SMTP_SYNTAX_PARAMETER, SMTP_SYNTAX_UNKNOWN},
         {"FROM:<a@b> SIZE=0x1", SMTP_SYNTAX_PARAMETER, SMTP_SYNTAX_UNKNOWN},
-        {"FROM:<a@b> SIZE=18446744073709551616", SMTP_SYNTAX_PARAMETER, SMTP_SYNTAX_UNKNOWN},
+        {"FROM:<a@b> SIZE=999999999999999999999", SMTP_SYNTAX_PARAMETER, SMTP_SYNTAX_UNKNOWN},
+        {"FROM:<a@b> SIZE=9999999999999999999x", SMTP_SYNTAX_PARAMETER, SMTP_SYNTAX_UNKNOWN},
         {"FROM:<a@b> SIZE=1 SIZE=1", SMTP_SYNTAX_PARAMETER, SMTP_SYNTAX_UNKNOWN},
         {"FROM:<a@b> BODY=9BIT", SMTP_SYNTAX_PARAMETER, SMTP_SYNTAX_UNKNOWN},
         {"FROM:<a@b> BODY", SMTP_SYNTAX_PARAMETER, SMTP_SYNTAX_UNKNOWN},
@@ -195,6 +197,11 @@ test_mail_values(void **state)
     assert_int_equal(mail.body, SMTP_BODY_BINARYMIME);
     assert_int_equal(mail.ret, SMTP_RET_FULL);
     assert_int_equal(mail.envid.n, 0);
+
+    assert_int_equal(
+        smtp_mail_parse(span_str("FROM:<a@b> SIZE=18446744073709551616"), OFFERED, &mail),
+        SMTP_SYNTAX_OK);
+    assert_true(mail.has_size && mail.size == UINT64_MAX);
 
     assert_int_equal(smtp_mail_parse(span_str("FROM:<a@b>"), OFFERED, &mail), SMTP_SYNTAX_OK);
     assert_false(mail.has_body);
