@@ -237,7 +237,6 @@ conclude(struct session *s, struct session_candidate *c)
 {
     uint32_t delay_ms = 0;
 
-    session_set_phase(s, SMTP_PHASE_RCPT);
     if (c->decision.is_counted)
         count_unknown(s, c);
     delay_ms = c->decision.delay_ms;
@@ -589,6 +588,7 @@ session_rcpt(struct session *s, struct span argument)
         session_reply(s, SMTP_REPLY_INTERNAL, NULL);
         return;
     }
+    session_set_phase(s, SMTP_PHASE_RCPT);
     policy_session_blind(s->w->srv->policy, s->st, &s->policy, c->now_ms);
     c->input.state = policy_session_state(&s->policy, s->tx->message->sender[0] == '\0');
     c->input.is_monitor = s->st->server.monitor;

@@ -121,6 +121,9 @@ def test_data_without_an_accepted_recipient(mx):
     client.ok("RCPT TO:<anna@example.test>")
     assert client.data(CONTENT).code == 250
     client.ok("MAIL FROM:<a@example.org>")
+    assert client.command("RCPT TO:<no@@body>").status == "501 5.1.3"
+    assert client.command("DATA").status == "554 5.5.1"  # there was a RCPT
+    client.ok("MAIL FROM:<a@example.org>")
     assert client.command("RCPT TO:<nobody@example.test>").status == "550 5.1.1"
     # The chunk is swallowed, not read as commands.
     client.send(b"BDAT 6 LAST\r\nNOOP\r\n")
