@@ -338,11 +338,13 @@ ask_downstream(struct session *s, struct session_candidate *c, const char *sende
                                   .is_esmtp = s->is_esmtp,
                                   .session = s->id};
 
+    /* With this sender it is his MAIL, as he gave it. */
+    bool is_smtputf8 = *sender != '\0' ? s->tx->message->is_smtputf8 : c->rcpt.path.is_utf8;
+
     if (pool == NULL)
         return false;
     c->asked_ns = clock_ns();
-    s->question =
-        relay_ask(pool, sender, c->rcpt.path.text, c->rcpt.path.is_utf8, &client, on_answer, s);
+    s->question = relay_ask(pool, sender, c->rcpt.path.text, is_smtputf8, &client, on_answer, s);
     if (s->question == NULL)
         return false;
     session_set_wait(s, SESSION_WAIT_QUESTION, ANSWER_MS);

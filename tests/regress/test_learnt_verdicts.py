@@ -122,6 +122,16 @@ def test_a_marked_recipient_s_answer_is_the_downstream_s(mx, answer):
     assert not is_marked(mx, "ben")
 
 
+def test_a_sender_beyond_ascii_asks_with_smtputf8(mx):
+    refuse(mx, "ben")
+    deliver(mx, "anna", "ben")
+    mx.exchange.usual()
+    mx.exchange.on("MAIL", lambda step: None if step.argument.isascii() or "SMTPUTF8" in step.argument else "553 5.6.7 no")
+    client = mx.client()
+    client.ok("MAIL FROM:<sénder@example.org> SMTPUTF8")
+    assert client.command("RCPT TO:<ben@example.test>").status == "250 2.1.5"
+
+
 def test_a_mark_shuts_nobody_out(mx):
     """A stranger's refused message is of no consequence to another's."""
     mx.exchange.on("RCPT", lambda step: NOBODY if "bad@" in step.connection.mail and "ben" in step.argument else None)
