@@ -103,6 +103,41 @@ check_server(struct faults *f, const struct settings *st)
              "a client's quarter of it is less than max_message_size, which gets 452 for ever");
 }
 
+static bool
+is_everywhere(const struct netaddr *a)
+{
+    return netaddr_equal(a, &(struct netaddr){.family = a->family});
+}
+
+/* Would whoever binds A keep B from it? */
+static bool
+are_at_odds(const struct listen_entry *a, const struct listen_entry *b)
+{
+    return a->port == b->port && a->address.family == b->address.family &&
+           (netaddr_equal(&a->address, &b->address) || is_everywhere(&a->address) ||
+            is_everywhere(&b->address));
+}
+
+/* Of [server] an address may stand twice: its workers share each. */
+static void
+check_http(struct faults *f, const struct settings *st)
+{
+    const struct listen_list *http = &st->http.listen, *smtp = &st->server.listen;
+
+    for (size_t i = 0; i < http->n; i++) {
+        char text[NETADDR_TEXT];
+        size_t k = 0, m = 0;
+        netaddr_format(&http->v[i].address, text);
+        while (k < i && !are_at_odds(&http->v[k], &http->v[i]))
+            k++;
+        while (m < smtp->n && !are_at_odds(&smtp->v[m], &http->v[i]))
+            m++;
+        if (k < i || m < smtp->n)
+            FAULT(f, &st->http, listen, "%s, port %u, is taken by another of %s", text,
+                  (unsigned)http->v[i].port, k < i ? "these" : "[server]");
+    }
+}
+
 static void
 check_tls(struct faults *f, const struct settings_tls *s)
 {
@@ -567,6 +602,7 @@ void
 settings_check(struct settings *st, struct faults *f)
 {
     check_server(f, st);
+    check_http(f, st);
     check_tls(f, &st->tls);
     check_log(f, &st->log);
     if (st->n_domains == 0)

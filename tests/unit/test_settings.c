@@ -413,6 +413,10 @@ test_faults(void **state)
          "123456789/123456789/123456789/1234567\n",
          "f:11: target: its path is too long for a socket\n"
          "f:13: redis: its path is too long for a socket\n"},
+        {"[http]\nlisten = 127.0.0.1:24, 127.0.0.2:25, [::1]:24, 0.0.0.0:24, [::1]:26, [::1]:26\n",
+         "f:11: listen: 127.0.0.2, port 25, is taken by another of [server]\n"
+         "f:11: listen: 0.0.0.0, port 24, is taken by another of these\n"
+         "f:11: listen: ::1, port 26, is taken by another of these\n"},
         {"[http]\nlisten = somewhere\n", "f:11: listen = somewhere: no port\n"},
         {"[dns]\nnameserver = 1.2.3.4:x\n",
          "f:11: nameserver: 1.2.3.4:x is not an IP address, with or without a port\n"},
