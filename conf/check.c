@@ -103,21 +103,6 @@ check_server(struct faults *f, const struct settings *st)
              "a client's quarter of it is less than max_message_size, which gets 452 for ever");
 }
 
-static bool
-is_everywhere(const struct netaddr *a)
-{
-    return netaddr_equal(a, &(struct netaddr){.family = a->family});
-}
-
-/* Would whoever binds A keep B from it? */
-static bool
-are_at_odds(const struct listen_entry *a, const struct listen_entry *b)
-{
-    return a->port == b->port && a->address.family == b->address.family &&
-           (netaddr_equal(&a->address, &b->address) || is_everywhere(&a->address) ||
-            is_everywhere(&b->address));
-}
-
 /* Of [server] an address may stand twice: its workers share each. */
 static void
 check_http(struct faults *f, const struct settings *st)
@@ -128,9 +113,9 @@ check_http(struct faults *f, const struct settings *st)
         char text[NETADDR_TEXT];
         size_t k = 0, m = 0;
         netaddr_format(&http->v[i].address, text);
-        while (k < i && !are_at_odds(&http->v[k], &http->v[i]))
+        while (k < i && !settings_listen_clash(&http->v[k], &http->v[i]))
             k++;
-        while (m < smtp->n && !are_at_odds(&smtp->v[m], &http->v[i]))
+        while (m < smtp->n && !settings_listen_clash(&smtp->v[m], &http->v[i]))
             m++;
         if (k < i || m < smtp->n)
             FAULT(f, &st->http, listen, "%s, port %u, is taken by another of %s", text,

@@ -447,6 +447,20 @@ settings_directory_equal(const struct settings_directory *a, const struct settin
     return true;
 }
 
+static bool
+is_everywhere(const struct netaddr *a)
+{
+    return netaddr_equal(a, &(struct netaddr){.family = a->family});
+}
+
+bool
+settings_listen_clash(const struct listen_entry *a, const struct listen_entry *b)
+{
+    return a->port == b->port && a->address.family == b->address.family &&
+           (netaddr_equal(&a->address, &b->address) || is_everywhere(&a->address) ||
+            is_everywhere(&b->address));
+}
+
 /* --- naming keys --- */
 
 /* Add "section.key" to the list in OUT. */

@@ -178,6 +178,9 @@ void settings_cache_defaults(struct settings_directory *out);
 bool settings_directory_equal(const struct settings_directory *a,
                               const struct settings_directory *b);
 
+/* Does whoever listens on A keep others from B? */
+bool settings_listen_clash(const struct listen_entry *a, const struct listen_entry *b);
+
 /* SIGHUP cannot change some keys: put OLD's values in place of FRESH's where they differ, and name
  * them ("server.listen, control.socket") in OUT.  False if none differs. */
 bool settings_keep_fixed(struct settings *fresh, const struct settings *old, char *out, size_t n);

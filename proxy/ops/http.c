@@ -50,21 +50,64 @@ bind_to(const struct listen_entry *at, struct err *e)
     if (sa.ss_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&sa, n) == -1 || listen(fd, HTTP_CLIENTS_MAX) == -1) {
-        err_errno(e, ERR_SYSTEM, errno, "http: listen on %s port %u", text, at->port);
+        int error = errno;
+        err_errno(e, ERR_SYSTEM, error, "http: listen on %s port %u", text, at->port);
         close(fd);
+        errno = error;
         return -1;
     }
     return fd;
+}
+
+/* NULL with the reason in E, and in errno. */
+static struct acceptor *
+open_socket(struct http *h, const struct listen_entry *at, struct err *e)
+{
+    int fd = bind_to(at, e);
+    if (fd == -1)
+        return NULL;
+    struct acceptor *a = acceptor_new(h->base, fd, http_server_take, h->server);
+    if (!a) {
+        err_set(e, ERR_SYSTEM, "out of memory");
+        close(fd);
+        errno = ENOMEM;
+    }
+    return a;
 }
 
 static struct http_socket *
 find_socket(struct http_socket *sockets, size_t n, const struct listen_entry *at)
 {
     for (size_t i = 0; i < n; i++) {
-        if (sockets[i].at.port == at->port && netaddr_equal(&sockets[i].at.address, &at->address))
+        if (sockets[i].acceptor && sockets[i].at.port == at->port &&
+            netaddr_equal(&sockets[i].at.address, &at->address))
             return &sockets[i];
     }
     return NULL;
+}
+
+/* Close what we have that is in the way of AT, such as 127.0.0.1 of 0.0.0.0; false: nothing is. */
+static bool
+make_way(struct http *h, const struct listen_entry *at)
+{
+    bool was_in_way = false;
+    for (size_t i = 0; i < h->n_sockets; i++) {
+        if (h->sockets[i].acceptor && settings_listen_clash(&h->sockets[i].at, at)) {
+            acceptor_free(&h->sockets[i].acceptor);
+            was_in_way = true;
+        }
+    }
+    return was_in_way;
+}
+
+/* Open again what was closed to make way for what came to nothing. */
+static void
+take_back(struct http *h)
+{
+    for (size_t i = 0; i < h->n_sockets; i++) {
+        if (!h->sockets[i].acceptor)
+            h->sockets[i].acceptor = open_socket(h, &h->sockets[i].at, NULL);
+    }
 }
 
 static void
@@ -86,15 +129,12 @@ http_reload(struct http *h, const struct settings *st, struct err *e)
         fresh[i].at = st->http.listen.v[i];
         if (find_socket(h->sockets, h->n_sockets, &fresh[i].at))
             continue; /* it is taken over below, when nothing can fail any more */
-        int fd = bind_to(&fresh[i].at, e);
-        if (fd != -1)
-            fresh[i].acceptor = acceptor_new(h->base, fd, http_server_take, h->server);
+        fresh[i].acceptor = open_socket(h, &fresh[i].at, e);
+        if (!fresh[i].acceptor && errno == EADDRINUSE && make_way(h, &fresh[i].at))
+            fresh[i].acceptor = open_socket(h, &fresh[i].at, e);
         if (!fresh[i].acceptor) {
-            if (fd != -1) {
-                err_set(e, ERR_SYSTEM, "out of memory");
-                close(fd);
-            }
             sockets_free(fresh, n);
+            take_back(h);
             return -1;
         }
     }

@@ -240,3 +240,16 @@ def test_listen_changes_by_reload(mx):
     assert mx.get("/healthz")[0] == 200
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(before, DEADLINE_S)
+
+
+def test_listen_widens_by_reload(mx):
+    """And what was in the way of it is there again if it comes to nothing."""
+    port = mx.http[1]
+    for host in ("0.0.0.0", "127.0.0.1"):
+        mx.write_config({"http": {"listen": f"{host}:{port}"}})
+        mx.reload()
+        assert mx.get("/healthz")[0] == 200
+    with socket.create_server(("127.0.0.2", port)):
+        mx.write_config({"http": {"listen": f"0.0.0.0:{port}"}})
+        assert "in use" in mx.reload(state="rejected")["error"]
+        assert mx.get("/healthz")[0] == 200
