@@ -523,6 +523,10 @@ on_input(void *owner, struct span in)
         await_client(s);
     if (s->is_ahead && total == in.n && !stream_has_input(s->stream))
         s->is_ahead = false;
+    /* It ended its transaction by a command alone, and has nothing to come back for. */
+    if (s->w->is_draining && s->tx == NULL && s->wait == SESSION_WAIT_NONE &&
+        s->input == SESSION_INPUT_COMMAND)
+        session_drain(s, false);
     return total;
 }
 

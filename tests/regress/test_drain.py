@@ -81,6 +81,22 @@ def test_message_under_way_is_finished(start):
     assert mx.wait_exit() == 0
 
 
+@pytest.mark.parametrize("command, status", [("RSET", "250 2.0.0"), ("EHLO x", "250"), ("BDAT 0 LAST", "554 5.5.1")])
+def test_transaction_under_way_is_given_up(start, command, status):
+    """Its session is not waited for any longer."""
+    mx = start(drain_timeout="10m")
+    client = mx.client()
+    client.ok("MAIL FROM:<a@example.org>")
+    assert client.command("RCPT TO:<nobody@example.test>").status == "550 5.1.1"
+    mx.send_signal(signal.SIGTERM)
+    poll(lambda: is_refused(mx), "new connections refused")
+    assert client.command(command).status == status
+    assert client.reply().status == SHUTDOWN
+    client.ended()
+    client.close()
+    assert mx.wait_exit() == 0
+
+
 def test_burst_past_its_end_is_waited_for(start):
     """Longer than drain_timeout if need be."""
     mx = start(drain_timeout="100ms")
