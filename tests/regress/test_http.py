@@ -253,3 +253,8 @@ def test_listen_widens_by_reload(mx):
         mx.write_config({"http": {"listen": f"0.0.0.0:{port}"}})
         assert "in use" in mx.reload(state="rejected")["error"]
         assert mx.get("/healthz")[0] == 200
+    mx.write_recipients(["no address"])
+    mx.reload(state="rejected")
+    assert mx.get("/healthz")[0] == 200
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.2", port), DEADLINE_S)
