@@ -236,13 +236,18 @@ on_relay(void *arg, const struct relay_outcome *o, struct message *m)
     tell(d, is_delivered, &o->reply);
 }
 
-/* Those whom an earlier burst of the same message served need it no more. */
-static void
+/* Those whom an earlier burst of the same message served need it no more.  False: that is all of
+ * them, who are left for the log. */
+static bool
 drop_served(struct delivery *d)
 {
     struct message *m = d->m;
-    size_t kept = 0;
+    size_t kept = 0, served = 0;
 
+    while (served < m->n_recipients && d->served[served])
+        served++;
+    if (served == m->n_recipients)
+        return false;
     for (size_t i = 0; i < m->n_recipients; i++) {
         struct message_recipient *r = &m->recipients[i];
         if (d->served[i]) {
@@ -254,6 +259,7 @@ drop_served(struct delivery *d)
         }
     }
     m->n_recipients = kept;
+    return true;
 }
 
 static bool
@@ -303,8 +309,7 @@ seek(struct delivery *d)
         return true;
     }
     d->is_claimed = true;
-    drop_served(d);
-    if (d->m->n_recipients > 0)
+    if (drop_served(d))
         return start_burst(d);
     /* The client did not hear that all of them have it. */
     deliveries_finish(guard(d), d->keys, d->served, d->n_keys, true, d->st->server.duplicate_window,
