@@ -354,6 +354,12 @@ session_delivered(struct session *s, const struct delivery_result *result)
 void
 session_relay_drop(struct session *s, const char *why)
 {
+    if (s->wait == SESSION_WAIT_DNS && s->tx != NULL && s->tx->end_ms != 0) {
+        /* It was read to its end, and waits for SPF. */
+        struct smtp_reply reply = {.code = 451, .enhanced = "4.4.2"};
+        span_copy(reply.text, sizeof(reply.text), span_str(why));
+        tell_refusal(s, &reply);
+    }
     delivery_abandon(&s->delivery, why);
 }
 

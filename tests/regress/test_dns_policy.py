@@ -306,3 +306,14 @@ def test_reply_deadline_ends_a_wait_for_spf(exchange, postern):
         assert one.wait_log("message")["status"] == "4.4.2"
         assert one.metrics()['postern_messages_total{status="deferred"}'] == 1
         assert client.command("NOOP").code == 250
+
+
+def test_a_client_that_leaves_while_spf_is_asked_has_its_line(exchange, postern):
+    with silent_name_server() as server:
+        one = hung(exchange, postern, server, "1h", "1h")
+        client = begin(one, "a@example.org")
+        server.recv(512)
+        client.reset()
+        assert one.wait_log("close")["messages"] == "1"
+        assert [(e["status"], e["reply"]) for e in one.events("message")] == [("4.4.2", "client-reset")]
+        assert one.metrics()['postern_messages_total{status="deferred"}'] == 1
