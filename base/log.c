@@ -88,12 +88,13 @@ put_value(struct log_line *l, struct span value, size_t bare, size_t end)
     size_t i = bare;
 
     if (l->n + i > end) {
-        i = end - l->n;
+        put(l, value.p, end - l->n);
         l->full = true;
+        return;
     }
     if (i > 0)
         put(l, value.p, i);
-    while (i < value.n && !l->full) {
+    while (i < value.n) {
         size_t length = plain_length(p + i, value.n - i);
         char escaped[8];
 

@@ -198,9 +198,9 @@ test_cut_value(void **state)
                 value[i] = units[u][i % size];
             log_begin(&l, LOG_LEVEL_INFO, "e");
             log_path(&l, "k", span_of(value, n - n % size));
-            log_str(&l, "next", "x");
+            log_str(&l, "next", "x y");
             at += read_value(l.text + at, l.n - at, out, &length);
-            assert_true(span_is(span_of(l.text + at, l.n - at), " next=x"));
+            assert_true(span_is(span_of(l.text + at, l.n - at), " next=\"x y\""));
             assert_true(out[0] == '<' && out[length - 1] == '>');
             length -= 2;
             assert_true(length % size == 0 && length <= n);
