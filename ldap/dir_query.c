@@ -354,7 +354,8 @@ take_attribute(struct dir_query *q, const char *description, struct berval *cons
     struct dir_attribute a = dir_result_attribute(span_str(description));
     bool is_address = is_address_attribute(q, a.name), has_match = false;
 
-    if (q->plan->is_ad && q->step == STEP_FIND)
+    /* Of the match: what comes behind it is another's, or makes two of it. */
+    if (q->plan->is_ad && q->step == STEP_FIND && q->matches == 0)
         take_restriction(q, &a, values);
     for (size_t i = 0; values[i]; i++) {
         has_match = has_match || (is_address && is_match(q, value_span(values[i])));
@@ -409,7 +410,6 @@ take_other(struct dir_query *q, LDAP *ld, LDAPMessage *entry)
 static void
 take_found(struct dir_query *q, LDAP *ld, LDAPMessage *entry)
 {
-    struct dir_verdict before = q->verdict;
     bool has_match;
 
     if (q->matches > 0) {
@@ -421,8 +421,6 @@ take_found(struct dir_query *q, LDAP *ld, LDAPMessage *entry)
                 take_other(q, ld, entry);
             q->verdict = (struct dir_verdict){.status = DIR_FOUND};
             clear_rules(q);
-        } else {
-            q->verdict = before;
         }
         return;
     }

@@ -127,6 +127,21 @@ def test_entries_that_nobody_asked_for(server, ask, answer):
     assert ask(server(answer)).verdict() == UNKNOWN
 
 
+@pytest.mark.parametrize("rules", [
+    {"msExchRequireAuthToSendTo": ["TRUE"]}, {"delivContLength": ["1"]}, {"authOrig": [dn("boss")]},
+    {"unauthOrig": [dn("boss")]}, {"dLMemSubmitPerms": [dn("bosses")]}, {"dLMemRejectPerms": [dn("bosses")]},
+])
+def test_rules_of_one_who_looks_alike(server, ask, rules):
+    """Its rules are not those of the one who was asked for, in whichever order they come."""
+    def answer(search):
+        alike = person("ann", "smtp:ann\N{LATIN SMALL LETTER A WITH ACUTE}@example.test", **rules)
+        found = {"anna@": [person("anna"), alike], "ben@": [alike, person("ben")]}
+        return next((entries for part, entries in found.items() if part in search.filter), [])
+    one = ask(directory := server(answer))
+    assert [one.verdict(name + "@example.test") for name in ("anna", "ben")] == [TAKEN, TAKEN]
+    assert len(directory.searches) == 2, list(directory.searches)
+
+
 HOSTILE = [b"\0", b"smtp:\0", b"smtp:" + b"a" * 1_000_000 + b"@example.test", b"\r\n\r\n", b"\xff\xfe", b"smtp:@",
            b"smtp:anna@" + b"x" * 100_000, b"proxyAddresses: smtp:forged@example.test\r\ncn: \x1b[31mforged", b"%s%n"]
 
