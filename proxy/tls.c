@@ -9,6 +9,7 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
+#include "base/clock.h"
 #include "proxy/tls_ticket.h"
 
 /* For TLS 1.2: forward secrecy alone, AEAD first.  ECDHE with CBC and SHA-2 is for Windows before
@@ -29,10 +30,15 @@ struct tls_contexts {
     SSL_CTX **v;
 };
 
+/* A session is made from the one before it, and so on for ever: what they go back to, a handshake
+ * in which the host showed its certificate, must be no older than this (RFC 8446 4.6.1). */
+#define WHOLE_MAX_MS (INT64_C(3600) * 1000)
+
 /* The last session with a host, to be resumed. */
 struct host_session {
     struct host_session *next;
     SSL_SESSION *session; /* NULL: none, or in use */
+    int64_t whole_ms;     /* when a handshake with it was last a whole one, by clock_ms */
     char host[];
 };
 
@@ -310,9 +316,8 @@ resume(SSL *ssl, struct host_session **all, const char *host)
         *all = m;
     }
     SSL_set_app_data(ssl, m);
-    if (m->session == NULL)
-        return;
-    (void)SSL_set_session(ssl, m->session);
+    if (m->session != NULL && clock_ms() - m->whole_ms < WHOLE_MAX_MS)
+        (void)SSL_set_session(ssl, m->session);
     SSL_SESSION_free(m->session);
     m->session = NULL;
 }
@@ -442,6 +447,8 @@ tls_peer_accepted(const struct tls_client *t, SSL *ssl)
 
     if (m == NULL)
         return is_accepted;
+    if (!SSL_session_reused(ssl))
+        m->whole_ms = clock_ms();
     /* Resumed, it would show us the same certificate again, though it had another by then. */
     if (!is_accepted) {
         SSL_SESSION_free(m->session);

@@ -17,6 +17,40 @@
 #include "proxy/tls_ticket.h"
 #include "tests/unit/tls_server.h"
 
+/* Time passes as the tests say, in place of base/clock.c. */
+static int64_t now_ms;
+
+int64_t
+clock_ms(void)
+{
+    return now_ms;
+}
+
+int64_t
+clock_ns(void)
+{
+    return now_ms * 1000000;
+}
+
+int64_t
+clock_wall_us(void)
+{
+    return now_ms * 1000;
+}
+
+int64_t
+clock_wall_s(void)
+{
+    return now_ms / 1000;
+}
+
+void
+clock_rfc3339(char out[CLOCK_TEXT], int64_t wall_us)
+{
+    (void)wall_us;
+    out[0] = '\0';
+}
+
 static const int versions[] = {TLS1_2_VERSION, TLS1_3_VERSION};
 
 static char certificate[] = "/tmp/postern-test-XXXXXX", key[] = "/tmp/postern-test-XXXXXX";
@@ -78,9 +112,9 @@ struct pair {
 };
 
 static struct pair
-pair_of(struct tls_contexts *server, SSL_CTX *client, SSL_SESSION *session)
+connect_to(struct tls_contexts *server, SSL *client)
 {
-    struct pair p = {tls_accept(server), SSL_new(client)};
+    struct pair p = {tls_accept(server), client};
     BIO *one, *other;
 
     assert_int_equal(BIO_new_bio_pair(&one, 0, &other, 0), 1);
@@ -88,6 +122,14 @@ pair_of(struct tls_contexts *server, SSL_CTX *client, SSL_SESSION *session)
     SSL_set_bio(p.client, other, other);
     SSL_set_accept_state(p.server);
     SSL_set_connect_state(p.client);
+    return p;
+}
+
+static struct pair
+pair_of(struct tls_contexts *server, SSL_CTX *client, SSL_SESSION *session)
+{
+    struct pair p = connect_to(server, SSL_new(client));
+
     if (session != NULL)
         assert_int_equal(SSL_set_session(p.client, session), 1);
     return p;
@@ -136,7 +178,6 @@ test_turns(void **state)
     } cases[] = {{0, 1}, {1, 1}, {2, 0}, {3, 0}};
 
     (void)state;
-    int64_t now_ms = clock_ms();
     for (size_t v = 0; v < 2; v++) {
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
             /* Contexts of their own, as before and after a reload. */
@@ -226,6 +267,40 @@ test_spoilt(void **state)
     }
 }
 
+/* However often a session with a downstream host was made from the one before: an hour after the
+ * host last showed its certificate it is asked for that again. */
+static void
+test_an_end_of_resuming(void **state)
+{
+    static const struct {
+        int minutes; /* since the handshake before */
+        int is_resumed;
+    } cases[] = {{0, 0}, {30, 1}, {29, 1}, {1, 0}, {59, 1}, {0, 1}, {2, 0}, {61, 0}, {1, 1}};
+
+    (void)state;
+    for (size_t v = 0; v < 2; v++) {
+        struct settings_downstream ds = {.tls = SETTINGS_TLS_REQUIRED};
+        struct tls_contexts *server = contexts();
+        struct tls_client *client = NULL;
+        struct err e = {0};
+        assert_int_equal(tls_client_new(&ds, &client, &e), 0);
+        for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+            now_ms += INT64_C(60000) * cases[i].minutes;
+            SSL *ssl = tls_connect(client, "ex1.example.test");
+            assert_int_equal(SSL_set_max_proto_version(ssl, versions[v]), 1);
+            struct pair p = connect_to(server, ssl);
+            int was_resumed = 0;
+            SSL_up_ref(ssl);
+            SSL_SESSION_free(shake_hands(p, &was_resumed));
+            assert_true(tls_peer_accepted(client, ssl));
+            SSL_free(ssl);
+            assert_int_equal(was_resumed, cases[i].is_resumed);
+        }
+        tls_client_free(&client);
+        tls_contexts_unref(server);
+    }
+}
+
 /* Early data could be said again by whoever has heard it (RFC 8446 8): it is never read. */
 static void
 test_early_data(void **state)
@@ -256,6 +331,7 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_turns), cmocka_unit_test(test_spoilt),
+                                       cmocka_unit_test(test_an_end_of_resuming),
                                        cmocka_unit_test(test_early_data)};
 
     return cmocka_run_group_tests(tests, make_files, remove_files);
