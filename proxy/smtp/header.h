@@ -8,7 +8,7 @@
 /* A message's header section (RFC 5322 2.2): where it ends, its fields, folded ones whole. Pure.
  * For reading, counting and removing, a CRLF, a bare LF and a bare CR each end a line. */
 
-#define SMTP_HEADER_MAX (256u * 1024u) /* Exchange takes no more */
+#define SMTP_HEADER_MAX (256u * 1024u + 2u) /* Exchange takes no more; with the empty line */
 
 /* Finds the empty line that ends a header section in content of any split.  Zeroed to begin. */
 struct header_end {

@@ -82,12 +82,41 @@ digest_without_a_body(void **state)
     check_all(64 << 20, MEMORY, HEADER_MOST);
 }
 
+/* 256 KiB of header may stand before the empty line, however they come; an octet more may not. */
+static void
+header_of_the_largest_size(void **state)
+{
+    static const size_t pieces[] = {1, 997, LARGEST};
+    struct settings st = {.spool = {.dir = dir, .memory_total = 64 << 20, .disk_total = 1 << 30}};
+    struct err e;
+    struct spool *spool = spool_new(&st, &e);
+    struct spool_client *client = spool_client_new(spool);
+    const struct message_place place = {.spool = spool, .client = client};
+
+    (void)state;
+    for (size_t n = MEMORY - 1; n <= MEMORY + 1; n++) {
+        memset(content, 'x', n);
+        memcpy(content + n - 2, "\r\n\r\nbody", 8);
+        for (size_t k = 0; k < sizeof pieces / sizeof pieces[0]; k++) {
+            struct message *m = message_new(&place, NULL, NULL);
+            for (size_t i = 0; i < n + 6; i += pieces[k])
+                assert_true(message_append(
+                    m, span_of(content + i, n + 6 - i < pieces[k] ? n + 6 - i : pieces[k])));
+            assert_int_equal(m->is_header_too_long, n > MEMORY);
+            message_free(&m);
+        }
+    }
+    spool_client_free(&client);
+    spool_free(&spool);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(digest_is_of_each_octet),
         cmocka_unit_test(digest_without_a_body),
+        cmocka_unit_test(header_of_the_largest_size),
     };
 
     memcpy(content, HEADER, strlen(HEADER));
