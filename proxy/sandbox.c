@@ -67,11 +67,11 @@ static const char *const allowed[] = {
     "sched_setaffinity", "sched_yield", "seccomp", "set_robust_list", "set_tid_address",
     "setrlimit", "sysinfo", "uname",
     /* signals and time */
-    "alarm", "clock_getres", "clock_gettime", "clock_nanosleep", "getitimer", "getrandom",
-    "gettimeofday", "kill", "nanosleep", "restart_syscall", "rt_sigaction", "rt_sigpending",
-    "rt_sigprocmask", "rt_sigreturn", "rt_sigsuspend", "rt_sigtimedwait", "setitimer",
-    "sigaltstack", "tgkill", "time", "timer_create", "timer_delete", "timer_settime",
-    "timerfd_create", "timerfd_settime", "times", "tkill"};
+    "clock_getres", "clock_gettime", "clock_nanosleep", "getrandom", "gettimeofday", "kill",
+    "nanosleep", "restart_syscall", "rt_sigaction", "rt_sigpending", "rt_sigprocmask",
+    "rt_sigreturn", "rt_sigsuspend", "rt_sigtimedwait", "sigaltstack", "tgkill", "time",
+    "timer_create", "timer_delete", "timer_settime", "timerfd_create", "timerfd_settime", "times",
+    "tkill"};
 
 /* What a loop has no use for. */
 static const char *const narrowed[] = {
