@@ -374,6 +374,7 @@ on_deadline(struct session *s)
     case SESSION_WAIT_SPOOL:
     case SESSION_WAIT_OUTPUT:
         if (s->input == SESSION_INPUT_PROXY) {
+            metrics_refused(s->w->srv->metrics, METRICS_REFUSAL_PROXY);
             session_close(s, "proxy-timeout");
             bury(s);
             return;

@@ -126,6 +126,7 @@ def test_no_header_within_5_s_closes(mx):
     half.ended()
     durations = [float(one.wait_log("close", since=since)["duration"]) for since in (0, 0)]
     assert all(4.9 <= duration < 10 for duration in durations)
+    assert one.metrics()['postern_connections_refused_total{reason="proxy"}'] == 2
 
 
 @pytest.mark.parametrize("header", [proxy_header(STRANGER), v2(STRANGER), v2(None, command=0)])
