@@ -132,8 +132,9 @@ add_recipient(struct session *s, const struct session_candidate *c)
     for (size_t i = 0; i < tx->message->n_recipients; i++)
         if (span_is(span_of(c->canonical, c->canonical_n), tx->message->recipients[i].canonical))
             return true;
-    bool is_directory =
-        c->input.recipient == DECIDE_RECIPIENT_FOUND && c->source != DIR_SOURCE_NONE;
+    bool is_directory = c->domain->recipients == SETTINGS_RECIPIENTS_DIRECTORY &&
+                        c->input.recipient == DECIDE_RECIPIENT_FOUND &&
+                        c->source != DIR_SOURCE_NONE;
     if (!message_add_recipient(tx->message, &c->rcpt, span_of(c->canonical, c->canonical_n),
                                c->input.max_size, is_directory))
         return false;
