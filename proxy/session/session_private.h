@@ -114,7 +114,6 @@ struct session {
     struct network counted; /* the network that is_counted */
     char *helo;
     char *delayed; /* a reply that the tarpit holds back */
-    bool delayed_closes;
     uint64_t ticket;     /* of the directory */
     uint64_t dns_ticket; /* of the resolver */
     struct relay_question *question;
