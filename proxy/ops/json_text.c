@@ -3,27 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The length of the sequence at P (RFC 3629 4), or 0. */
-static size_t
-sequence(const unsigned char *p, size_t n)
-{
-    if (p[0] < 0x80)
-        return 1;
-    size_t length = p[0] >= 0xf0 && p[0] <= 0xf4   ? 4
-                    : p[0] >= 0xe0 && p[0] <= 0xef ? 3
-                    : p[0] >= 0xc2 && p[0] <= 0xdf ? 2
-                                                   : 0;
-    if (!length || length > n)
-        return 0;
-    for (size_t i = 1; i < length; i++) {
-        if ((p[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-        (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-        return 0;
-    return length;
-}
+#include "base/utf8.h"
 
 json_t *
 json_text(struct span s)
@@ -36,7 +16,8 @@ json_text(struct span s)
         return NULL;
     size_t n = 0;
     for (size_t i = 0; i < s.n;) {
-        size_t length = sequence((const unsigned char *)s.p + i, s.n - i);
+        uint32_t code;
+        size_t length = utf8_next(span_of(s.p + i, s.n - i), &code);
         memcpy(out + n, length ? s.p + i : replacement, length ? length : sizeof replacement);
         n += length ? length : sizeof replacement;
         i += length ? length : 1;
