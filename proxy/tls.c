@@ -163,8 +163,6 @@ server_context(const struct settings_tls *tls, const char *certificate, const ch
     /* Sessions are resumed by tickets alone; a cache would be one more thing to fill. */
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     tls_ticket_use(context);
-    /* A sender comes back with one; a second would be a second write. */
-    SSL_CTX_set_num_tickets(context, 1);
     static const unsigned char id[] = "postern";
     SSL_CTX_set_session_id_context(context, id, sizeof(id) - 1);
     if (tls->ciphers != NULL && SSL_CTX_set_cipher_list(context, tls->ciphers) != 1)

@@ -120,5 +120,6 @@ tls_ticket_use(SSL_CTX *context)
 {
     SSL_CTX_set_tlsext_ticket_key_evp_cb(context, on_ticket);
     SSL_CTX_set_timeout(context, TLS_TICKET_LIFE_S);
+    /* A sender comes back with one; a second would be a second write. */
     SSL_CTX_set_num_tickets(context, 1);
 }
