@@ -622,14 +622,9 @@ make_workers(struct server *srv, struct settings *st, const struct sockets *sock
         if (srv->workers[i] == NULL)
             return -1;
     }
-    /* Signals are the housekeeper's. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
     int result = 0;
     for (unsigned i = 0; i < srv->n_workers && result == 0; i++)
         result = worker_start(srv->workers[i], e);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     for (unsigned i = 0; i < srv->n_workers && result != 0; i++)
         worker_stop(srv->workers[i]);
     return result;

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mailbox.h"
+#include "base/thread.h"
 #include "proxy/ops/metrics.h"
 #include "proxy/sandbox.h"
 #include "proxy/session/delivery.h"
@@ -685,7 +686,7 @@ worker_new(struct server *srv, unsigned index, struct settings *st, struct tls_c
 int
 worker_start(struct worker *w, struct err *e)
 {
-    int error = pthread_create(&w->private->thread, NULL, run, w);
+    int error = thread_start(&w->private->thread, run, w);
 
     if (error != 0)
         return err_errno(e, ERR_SYSTEM, error, "thread of a worker");

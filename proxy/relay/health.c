@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/mailbox.h"
+#include "base/thread.h"
 #include "proxy/relay/downstream.h"
 
 /* One host under observation. */
@@ -118,7 +119,7 @@ names_start(struct err *e)
         return NULL;
     }
     atomic_store(&n->references, 2);
-    int error = pthread_create(&thread, NULL, names_thread, n);
+    int error = thread_start(&thread, names_thread, n);
     if (error != 0) {
         atomic_store(&n->references, 1);
         names_unref(n);

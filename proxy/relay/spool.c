@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/mailbox.h"
+#include "base/thread.h"
 
 #define CLIENT_BUCKETS 256u
 
@@ -292,7 +293,7 @@ spool_new(const struct settings *st, struct err *e)
     }
     pthread_mutex_init(&s->lock, NULL);
     spool_update(s, st);
-    int error = pthread_create(&s->thread, NULL, spool_thread, s);
+    int error = thread_start(&s->thread, spool_thread, s);
     if (error != 0) {
         err_errno(e, ERR_SYSTEM, error, "spool thread");
         mailbox_free(&s->jobs);
