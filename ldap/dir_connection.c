@@ -273,9 +273,10 @@ static bool
 open_one(struct dir_connection *c, size_t uri)
 {
     struct err e;
-    enum dir_link_result result = dir_wire_open(&c->link, c->plan, uri, &e);
 
-    switch (result) {
+    if (dir_pool_woken(c->pool, c->who) == DIR_POOL_END_NOW)
+        return true;
+    switch (dir_wire_open(&c->link, c->plan, uri, &e)) {
     case DIR_LINK_OK:
         c->uri = uri;
         c->has_answered = false;

@@ -141,7 +141,7 @@ open_any(struct sync *y, struct sync_look *k, const struct snapshot_mark *before
     const size_t n = y->conf->uri.n, start = y->uri;
     size_t stranger = n;
 
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && !atomic_load(&y->is_ending); i++) {
         enum dir_link_result result;
 
         y->uri = (start + i) % n;

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import threading
+import time
 
 import pytest
 
@@ -507,3 +508,17 @@ def test_a_controller_of_the_same_name_with_fewer_changes_is_another(server, kee
     since = len(one.log)
     root["highestCommittedUSN"] = ["4"]
     one.wait_log("directory", since=since, look="full")
+
+
+@pytest.mark.parametrize("mode", ["lookup", "snapshot"])
+def test_the_end_waits_for_one_server_at_most(postern, exchange, mode):
+    """... of all that do not answer, which come one after another."""
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(5)]
+        one = postern(exchange(), settings={"directory": {
+            "type": "ad", "file": "", "uri": ", ".join(f"ldap://127.0.0.1:{s.getsockname()[1]}" for s in silent),
+            "bind": "anonymous", "base": BASE, "timeout": "2s", "mode": mode}})
+        silent[0].accept()
+        began = time.monotonic()
+        one.stop()
+        assert time.monotonic() - began < 5
