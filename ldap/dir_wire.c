@@ -106,7 +106,7 @@ dir_wire_probe(struct dir_link *l, const struct dir_plan *plan, struct err *e)
     const int64_t until_ms = clock_ms() + plan->conf->timeout;
     struct dir_query *q = dir_query_new(plan, span_str("probe@postern.invalid"), false);
     enum dir_wire end = DIR_WIRE_ENDED;
-    int id, sent = 0;
+    int id, sent = 0, code = LDAP_OTHER;
 
     *e = (struct err){.kind = ERR_NONE};
     if (!q)
@@ -116,8 +116,10 @@ dir_wire_probe(struct dir_link *l, const struct dir_plan *plan, struct err *e)
         end = await_end(l->ld, q, id, until_ms, e);
     dir_guard_disarm(&l->guard);
     dir_query_free(&q);
-    if (sent < 0)
-        return err_set(e, ERR_LDAP, "search: the connection was lost");
+    if (sent < 0) {
+        ldap_get_option(l->ld, LDAP_OPT_RESULT_CODE, &code);
+        return dir_link_error(l->ld, code, e, "search");
+    }
     return end == DIR_WIRE_ENDED ? 0 : -1;
 }
 

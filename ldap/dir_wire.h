@@ -12,7 +12,7 @@
 /* The searches of a question over a link: sent, and what comes to them taken. */
 
 /* Send Q's next search, and its message's number into *ID.  0: there is none, Q has its answer; 1:
- * it is sent; -1: the link is lost. */
+ * it is sent; -1: the link is lost, or libldap takes no such filter. */
 int dir_wire_send(LDAP *ld, const struct dir_plan *plan, struct dir_query *q, int *id);
 
 enum dir_wire {

@@ -234,6 +234,7 @@ def test_a_filter_of_ones_own(slapd, ask):
 @pytest.mark.parametrize("changes, error", [
     ({"ca_file": ""}, "vouched for by ca_file"),                 # a certificate nobody vouches for
     ({"bind_dn": "cn=nobody,dc=example,dc=test"}, "Invalid credentials"),
+    ({"filter": "(!(mail=%u)(cn=%l))"}, "Bad search filter"),
 ])
 def test_a_server_that_cannot_be_used_is_no_no(slapd, ask, changes, error):
     one = ask(slapd().tls_uri, **changes)
