@@ -201,10 +201,11 @@ on_accept(evutil_socket_t listener, short what, void *arg)
             reap(l->worker); /* who was turned away leaves room for the next */
             continue;
         }
+        if (errno == EINTR || errno == ECONNABORTED)
+            continue;
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
             rest(l->worker, listener);
-        if (errno != EINTR && errno != ECONNABORTED)
-            return;
+        return;
     }
 }
 
