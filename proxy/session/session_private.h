@@ -113,7 +113,7 @@ struct session {
     struct policy_session policy;
     struct network counted; /* the network that is_counted */
     char *helo;
-    char *delayed; /* a reply that the tarpit holds back */
+    char *delayed;       /* a reply that the tarpit holds back */
     uint64_t ticket;     /* of the directory */
     uint64_t dns_ticket; /* of the resolver */
     struct relay_question *question;
