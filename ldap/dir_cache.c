@@ -121,24 +121,45 @@ capacity_of(const struct dir_cache_limits *limits)
     return (limits->entries + SHARDS - 1) / SHARDS;
 }
 
+/* False when memory is out: the chains become longer. */
+static bool
+grow(struct shard *s, size_t capacity)
+{
+    size_t n = 16;
+
+    while (n < capacity)
+        n *= 2;
+    if (n <= s->n_buckets)
+        return true;
+    struct entry **buckets = calloc(n, sizeof(struct entry *));
+    if (!buckets)
+        return false;
+    for (size_t i = 0; i < s->n_buckets; i++) {
+        for (struct entry *e = s->buckets[i], *next; e; e = next) {
+            struct entry **bucket = &buckets[(e->hash / SHARDS) & (n - 1)];
+
+            next = e->chain;
+            e->chain = *bucket;
+            *bucket = e;
+        }
+    }
+    free(s->buckets);
+    s->buckets = buckets;
+    s->n_buckets = n;
+    return true;
+}
+
 struct dir_cache *
 dir_cache_new(const struct dir_cache_limits *limits)
 {
     struct dir_cache *c = calloc(1, sizeof *c);
-    size_t n_buckets = 16;
 
     if (!c)
         return NULL;
     c->key = siphash_key_random();
-    while (n_buckets < capacity_of(limits))
-        n_buckets *= 2;
     for (size_t i = 0; i < SHARDS; i++) {
-        struct shard *s = &c->shards[i];
-
-        pthread_mutex_init(&s->lock, NULL);
-        s->n_buckets = n_buckets;
-        s->buckets = calloc(n_buckets, sizeof(struct entry *));
-        if (!s->buckets) {
+        pthread_mutex_init(&c->shards[i].lock, NULL);
+        if (!grow(&c->shards[i], capacity_of(limits))) {
             dir_cache_free(&c);
             return NULL;
         }
@@ -156,6 +177,7 @@ dir_cache_limit(struct dir_cache *c, const struct dir_cache_limits *limits)
         pthread_mutex_lock(&s->lock);
         s->limits = *limits;
         s->capacity = capacity_of(limits);
+        (void)grow(s, s->capacity);
         evict(s);
         pthread_mutex_unlock(&s->lock);
     }

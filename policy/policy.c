@@ -197,7 +197,7 @@ save(struct policy *p, const struct settings *st, int64_t now_ms, int64_t wall_s
     follow_wall(p, now_ms, wall_s);
     view = view_of(p, st, now_ms);
     int rc = state_save(p->state, &view, is_last, e);
-    span_copy(p->save_error, sizeof p->save_error, span_str(rc == 0 ? "" : e->text));
+    p->save_error = rc == 0 ? (struct err){.kind = ERR_NONE} : *e;
     return rc;
 }
 
@@ -250,13 +250,13 @@ policy_attach(struct policy *p, struct settings *st, struct event_base *base)
 bool
 policy_ledger_up(const struct policy *p)
 {
-    return ledger_redis_is_up(p->redis) && p->save_error[0] == '\0';
+    return ledger_redis_is_up(p->redis) && p->save_error.kind == ERR_NONE;
 }
 
 const char *
 policy_ledger_error(const struct policy *p)
 {
-    return ledger_redis_is_up(p->redis) ? p->save_error : ledger_redis_error(p->redis);
+    return ledger_redis_is_up(p->redis) ? p->save_error.text : ledger_redis_error(p->redis);
 }
 
 struct rekeying {

@@ -22,7 +22,7 @@ struct policy {
     struct event_base *base;                            /* of policy_attach */
     _Atomic int64_t wall_offset;                        /* wall clock minus policy's seconds */
     _Atomic uint64_t harvests[POLICY_ACTION_BLIND + 1]; /* policy_counts's */
-    char save_error[128]; /* of the last policy_save; empty: there was none */
+    struct err save_error;                              /* of the last policy_save */
 };
 
 /* Policy's seconds are clock_ms's, counted from so far back that whatever is loaded after a restart

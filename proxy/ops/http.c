@@ -50,16 +50,13 @@ bind_to(const struct listen_entry *at, struct err *e)
     if (sa.ss_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&sa, n) == -1 || listen(fd, HTTP_CLIENTS_MAX) == -1) {
-        int error = errno;
-        err_errno(e, ERR_SYSTEM, error, "http: listen on %s port %u", text, at->port);
+        err_errno(e, ERR_SYSTEM, errno, "http: listen on %s port %u", text, at->port);
         close(fd);
-        errno = error;
         return -1;
     }
     return fd;
 }
 
-/* NULL with the reason in E, and in errno. */
 static struct acceptor *
 open_socket(struct http *h, const struct listen_entry *at, struct err *e)
 {
@@ -70,7 +67,6 @@ open_socket(struct http *h, const struct listen_entry *at, struct err *e)
     if (!a) {
         err_set(e, ERR_SYSTEM, "out of memory");
         close(fd);
-        errno = ENOMEM;
     }
     return a;
 }
@@ -130,7 +126,7 @@ http_reload(struct http *h, const struct settings *st, struct err *e)
         if (find_socket(h->sockets, h->n_sockets, &fresh[i].at))
             continue; /* it is taken over below, when nothing can fail any more */
         fresh[i].acceptor = open_socket(h, &fresh[i].at, e);
-        if (!fresh[i].acceptor && errno == EADDRINUSE && make_way(h, &fresh[i].at))
+        if (!fresh[i].acceptor && make_way(h, &fresh[i].at))
             fresh[i].acceptor = open_socket(h, &fresh[i].at, e);
         if (!fresh[i].acceptor) {
             sockets_free(fresh, n);

@@ -50,7 +50,7 @@ struct status {
 
     bool is_ledger_shared; /* ledger = redis */
     bool is_ledger_up;
-    char ledger_error[128];
+    char ledger_error[256]; /* whole, as long as an err's text may be */
 
     struct status_zone *zones; /* of [dnsbl], that are not asked */
     size_t n_zones;

@@ -58,7 +58,7 @@ def test_spool_s_disk_is_full(exchange, postern, small_disk):
 
 def test_state_s_disk_is_full(exchange, postern, small_disk):
     """What cannot be kept is said, mail goes on, and what is learnt meanwhile is kept once there is room again."""
-    mx = postern(exchange(), settings={"server": {"state_dir": small_disk + "/state"}, "spool": {"dir": "/tmp"}})
+    mx = postern(exchange(), settings={"server": {"state_dir": small_disk + "/state" + "e" * 150}, "spool": {"dir": "/tmp"}})
     mx.save()
     fill(small_disk)
 

@@ -53,14 +53,24 @@ static void
 takes_new_limits_for_what_is_there(void **state)
 {
     static const struct dir_cache_limits longer = {
-        .entries = 1600, .positive_ms = 200, .negative_ms = 20, .stale_ms = 200};
+        .entries = 100000, .positive_ms = 200, .negative_ms = 20, .stale_ms = 200};
     static const struct dir_cache_limits none = {.positive_ms = 200, .negative_ms = 20};
     struct dir_cache *c = dir_cache_new(&limits);
+    char key[32];
 
     (void)state;
     dir_cache_put(c, span_str("a@b"), 0, &found);
     dir_cache_put(c, span_str("n@b"), 0, &absent);
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "%d@b", i);
+        dir_cache_put(c, span_str(key), 0, &found);
+    }
     dir_cache_limit(c, &longer);
+    assert_int_equal(dir_cache_count(c), 102);
+    for (int i = 0; i < 100; i++) {
+        snprintf(key, sizeof key, "%d@b", i);
+        assert_int_equal(look(c, key, 199), DIR_CACHE_FRESH);
+    }
     assert_int_equal(look(c, "a@b", 199), DIR_CACHE_FRESH);
     assert_int_equal(look(c, "n@b", 19), DIR_CACHE_FRESH);
     dir_cache_limit(c, &none);
