@@ -437,14 +437,28 @@ settings_cache_defaults(struct settings_directory *out)
     }
 }
 
+static bool
+is_equal_but(unsigned flags, const struct settings_directory *a, const struct settings_directory *b)
+{
+    for (size_t i = 0; i < settings_table_n; i++) {
+        const struct setting *s = &settings_table[i];
+        if (s->section == SETTINGS_SECTION_directory && (s->flags & flags) == 0 &&
+            !setting_equal(s, a, b))
+            return false;
+    }
+    return true;
+}
+
 bool
 settings_directory_equal(const struct settings_directory *a, const struct settings_directory *b)
 {
-    for (size_t i = 0; i < settings_table_n; i++)
-        if (settings_table[i].section == SETTINGS_SECTION_directory &&
-            !setting_equal(&settings_table[i], a, b))
-            return false;
-    return true;
+    return is_equal_but(0, a, b);
+}
+
+bool
+settings_directory_agree(const struct settings_directory *a, const struct settings_directory *b)
+{
+    return is_equal_but(SETTING_HOW, a, b);
 }
 
 static bool

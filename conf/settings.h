@@ -177,6 +177,9 @@ void settings_cache_defaults(struct settings_directory *out);
 /* Has every key the same value in both? */
 bool settings_directory_equal(const struct settings_directory *a,
                               const struct settings_directory *b);
+/* What one has answered the other would answer: what differs is how they are asked, at most. */
+bool settings_directory_agree(const struct settings_directory *a,
+                              const struct settings_directory *b);
 
 /* Does whoever listens on A keep others from B? */
 bool settings_listen_clash(const struct listen_entry *a, const struct listen_entry *b);

@@ -24,6 +24,7 @@ enum {
 
 #define FIXED SETTING_FIXED
 #define NONE  SETTING_NONE
+#define HOW   SETTING_HOW
 
 const struct setting settings_table[] = {
 #define SECTION_BEGIN(section, help)

@@ -36,7 +36,7 @@ enum setting_type {
     SETTING_CHOICE, /* all of choice.def */
 };
 
-enum setting_flag { SETTING_FIXED = 1, SETTING_NONE = 2 };
+enum setting_flag { SETTING_FIXED = 1, SETTING_NONE = 2, SETTING_HOW = 4 };
 
 /* A key. */
 struct setting {

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,6 +38,7 @@ struct shard {
 };
 
 struct dir_cache {
+    atomic_uint references;
     struct siphash_key key;
     struct shard shards[SHARDS];
 };
@@ -156,11 +158,12 @@ dir_cache_new(const struct dir_cache_limits *limits)
 
     if (!c)
         return NULL;
+    atomic_init(&c->references, 1);
     c->key = siphash_key_random();
     for (size_t i = 0; i < SHARDS; i++) {
         pthread_mutex_init(&c->shards[i].lock, NULL);
         if (!grow(&c->shards[i], capacity_of(limits))) {
-            dir_cache_free(&c);
+            dir_cache_unref(&c);
             return NULL;
         }
     }
@@ -183,12 +186,20 @@ dir_cache_limit(struct dir_cache *c, const struct dir_cache_limits *limits)
     }
 }
 
+struct dir_cache *
+dir_cache_ref(struct dir_cache *c)
+{
+    atomic_fetch_add(&c->references, 1);
+    return c;
+}
+
 void
-dir_cache_free(struct dir_cache **cache)
+dir_cache_unref(struct dir_cache **cache)
 {
     struct dir_cache *c = *cache;
 
-    if (!c)
+    *cache = NULL;
+    if (!c || atomic_fetch_sub(&c->references, 1) > 1)
         return;
     for (size_t i = 0; i < SHARDS && c->shards[i].n_buckets > 0; i++) {
         struct shard *s = &c->shards[i];
@@ -200,7 +211,6 @@ dir_cache_free(struct dir_cache **cache)
         pthread_mutex_destroy(&s->lock);
     }
     free(c);
-    *cache = NULL;
 }
 
 static enum dir_cache_age

@@ -9,7 +9,8 @@
 #include "ldap/dir_verdict.h"
 
 /* Verdicts by key, bounded, shared by all threads: each key belongs to one of several shards, with
- * a lock that is held for a look-up and no longer.  Times are clock_ms's. */
+ * a lock that is held for a look-up and no longer.  It is whoever's holds a reference.  Times are
+ * clock_ms's. */
 
 struct dir_cache;
 
@@ -21,9 +22,11 @@ struct dir_cache_limits {
 
 enum dir_cache_age { DIR_CACHE_NONE, DIR_CACHE_STALE, DIR_CACHE_FRESH };
 
-/* NULL when memory is out. */
+/* With one reference.  NULL when memory is out. */
 struct dir_cache *dir_cache_new(const struct dir_cache_limits *limits);
-void dir_cache_free(struct dir_cache **c);
+struct dir_cache *dir_cache_ref(struct dir_cache *c);
+/* Give a reference back; with the last one it is freed.  *C is NULL then. */
+void dir_cache_unref(struct dir_cache **c);
 /* LIMITS hold from now on, also for what is there. */
 void dir_cache_limit(struct dir_cache *c, const struct dir_cache_limits *limits);
 /* *V and how old it is in *AGE_MS, unless DIR_CACHE_NONE.  Only FOUND is ever stale. */

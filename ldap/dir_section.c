@@ -16,7 +16,7 @@ dir_section_limits(const struct settings_directory *conf)
 }
 
 static struct dir_section *
-section_start(struct dir_section *s, struct err *e)
+section_start(struct dir_section *s, const struct dir_section *before, struct err *e)
 {
     const struct settings_directory *conf = s->conf;
     const struct dir_cache_limits limits = dir_section_limits(conf);
@@ -25,7 +25,9 @@ section_start(struct dir_section *s, struct err *e)
         s->file = dir_file_load(conf->file ? conf->file : "", e);
         return s->file ? s : NULL;
     }
-    s->cache = dir_cache_new(&limits);
+    s->cache = before && before->cache && settings_directory_agree(before->conf, conf)
+                   ? dir_cache_ref(before->cache)
+                   : dir_cache_new(&limits);
     if (!s->cache) {
         err_set(e, ERR_SYSTEM, "out of memory");
         return NULL;
@@ -35,7 +37,8 @@ section_start(struct dir_section *s, struct err *e)
 }
 
 struct dir_section *
-dir_section_new(struct settings *st, const struct settings_directory *conf, struct err *e)
+dir_section_new(struct settings *st, const struct settings_directory *conf,
+                const struct dir_section *before, struct err *e)
 {
     struct dir_section *s = calloc(1, sizeof *s);
 
@@ -46,7 +49,7 @@ dir_section_new(struct settings *st, const struct settings_directory *conf, stru
     atomic_init(&s->references, 1);
     s->settings = settings_ref(st);
     s->conf = conf;
-    if (!section_start(s, e)) {
+    if (!section_start(s, before, e)) {
         err_wrap(e, "directory%s%s", conf->name[0] ? " " : "", conf->name);
         dir_section_free(&s);
     }
@@ -68,7 +71,7 @@ dir_section_free(struct dir_section **section)
         return;
     sync_free(&s->sync);
     dir_pool_free(&s->pool);
-    dir_cache_free(&s->cache);
+    dir_cache_unref(&s->cache);
     dir_file_free(&s->file);
     settings_unref(s->settings);
     free(s);
@@ -84,8 +87,11 @@ dir_section_is_snapshot(const struct settings_directory *conf)
 void
 dir_section_begin(struct dir_section *s, struct snapshot *snapshot)
 {
+    const struct dir_cache_limits limits = dir_section_limits(s->conf);
     struct err e;
 
+    if (s->cache)
+        dir_cache_limit(s->cache, &limits);
     if (s->sync || !snapshot || !dir_section_is_snapshot(s->conf))
         return;
     s->sync = sync_new(s->conf, snapshot, &e);

@@ -36,11 +36,12 @@ struct dir_set {
     struct dir_section *sections[];
 };
 
-/* NULL with E set. */
+/* What BEFORE (or NULL), the section of the same name, has cached it takes over, if CONF's answers
+ * are the same: a reload in an outage must not forget what is known.  NULL with E set. */
 struct dir_section *dir_section_new(struct settings *st, const struct settings_directory *conf,
-                                    struct err *e);
-/* Nothing comes before it any longer: mode snapshot begins to keep it in SNAPSHOT.  What fails is
- * told in the log, and the directory is asked live. */
+                                    const struct dir_section *before, struct err *e);
+/* Nothing comes before it any longer: its limits hold for the cache, and mode snapshot begins to
+ * keep it in SNAPSHOT.  What fails is told in the log, and the directory is asked live. */
 void dir_section_begin(struct dir_section *s, struct snapshot *snapshot);
 /* What CONF's cache_ keys say. */
 struct dir_cache_limits dir_section_limits(const struct settings_directory *conf);

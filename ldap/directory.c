@@ -59,7 +59,7 @@ take_section(const struct dir_set *old, struct settings *st, const struct settin
     struct dir_section *s = old ? dir_set_find(old, conf->name) : NULL;
 
     if (!s || !dir_section_serves(s, conf))
-        return dir_section_new(st, conf, e);
+        return dir_section_new(st, conf, s, e);
     atomic_fetch_add(&s->references, 1);
     return s;
 }
@@ -240,7 +240,7 @@ directories_free(struct directories **directories)
         dir_set_unref(d->current);
     reap(d, true);
     snapshot_close(&d->snapshot);
-    dir_cache_free(&d->verified);
+    dir_cache_unref(&d->verified);
     pthread_mutex_destroy(&d->lock);
     free(d);
     *directories = NULL;

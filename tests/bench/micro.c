@@ -200,7 +200,7 @@ cache(unsigned n)
             die("a look-up went wrong");
     }
     printf("{\"known_ns\": %.0f}\n", (cpu_s() - start - made) * 1e9 / PROBES);
-    dir_cache_free(&c);
+    dir_cache_unref(&c);
 }
 
 /* --- ledger --- */

@@ -374,6 +374,24 @@ def test_the_known_are_served_while_no_server_answers(slapd, ask):
     assert one.verdict("nobody@example.test") == "550 5.1.1"
 
 
+@pytest.mark.parametrize("changes, status", [
+    ({"timeout": "1s", "cache_stale": "2h"}, "250 2.1.5"),
+    ({"mode": "snapshot"}, "250 2.1.5"),
+    ({"cache_size": "0"}, "451 4.4.3"),
+    ({"filter": "(mail=%u)"}, "451 4.4.3"),
+])
+def test_a_reload_in_an_outage_forgets_no_answer_that_still_holds(slapd, ask, changes, status):
+    server = slapd()
+    one = ask(server.uri, cache_positive="0s")
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+    server.stop(signal.SIGKILL)
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+    one.write_config({"directory": changes})
+    one.reload()
+    assert one.verdict("anna@example.test") == status
+    assert one.verdict("ben@example.test") == "451 4.4.3"
+
+
 def test_on_failure_accept(slapd, ask):
     server = slapd()
     one = ask(server.uri, on_failure="accept")

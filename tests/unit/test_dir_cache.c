@@ -45,7 +45,7 @@ keeps_for_each_lifetime(void **state)
     assert_int_equal(look(c, "n@b", 1010), DIR_CACHE_NONE); /* "no" is never stale */
     assert_int_equal(look(c, "u@b", 1000), DIR_CACHE_NONE);
     assert_int_equal(dir_cache_count(c), 0);
-    dir_cache_free(&c);
+    dir_cache_unref(&c);
     assert_null(c);
 }
 
@@ -77,7 +77,7 @@ takes_new_limits_for_what_is_there(void **state)
     assert_int_equal(dir_cache_count(c), 0);
     dir_cache_put(c, span_str("a@b"), 0, &found);
     assert_int_equal(look(c, "a@b", 0), DIR_CACHE_NONE);
-    dir_cache_free(&c);
+    dir_cache_unref(&c);
 }
 
 static void
@@ -97,7 +97,7 @@ serves_while_somebody_would_be_found(void **state)
     assert_true(dir_cache_serves(c, 3000));
     assert_true(dir_cache_forget(c, span_str("a@b")));
     assert_false(dir_cache_serves(c, 3000));
-    dir_cache_free(&c);
+    dir_cache_unref(&c);
 }
 
 static void
@@ -111,7 +111,7 @@ replaces(void **state)
     assert_int_equal(look(c, "a@b", 50), DIR_CACHE_FRESH);
     dir_cache_put(c, span_str("a@b"), 51, &absent);
     assert_int_equal(look(c, "a@b", 61), DIR_CACHE_NONE);
-    dir_cache_free(&c);
+    dir_cache_unref(&c);
 }
 
 static void
@@ -128,7 +128,7 @@ forgets_an_address_with_its_senders(void **state)
     assert_false(dir_cache_forget(c, span_str("a@b")));
     assert_int_equal(dir_cache_count(c), 1);
     assert_int_equal(look(c, "a@bc", 0), DIR_CACHE_FRESH);
-    dir_cache_free(&c);
+    dir_cache_unref(&c);
 }
 
 /* Guesses by the hundred thousand: the bound holds, and who is known and asked for stays. */
@@ -152,7 +152,7 @@ a_flood_of_guesses_does_not_push_out_the_known(void **state)
         snprintf(key, sizeof key, "known%d@b", i);
         assert_int_equal(look(c, key, 1), DIR_CACHE_FRESH);
     }
-    dir_cache_free(&c);
+    dir_cache_unref(&c);
 }
 
 static void
@@ -171,7 +171,7 @@ the_least_used_goes_first(void **state)
     }
     assert_int_equal(look(c, "kept@b", 1), DIR_CACHE_NONE);
     assert_int_equal(look(c, "k999@b", 1), DIR_CACHE_FRESH);
-    dir_cache_free(&c);
+    dir_cache_unref(&c);
 }
 
 static void
@@ -183,7 +183,7 @@ size_nought_keeps_nothing(void **state)
     (void)state;
     dir_cache_put(c, span_str("a@b"), 0, &found);
     assert_int_equal(look(c, "a@b", 0), DIR_CACHE_NONE);
-    dir_cache_free(&c);
+    dir_cache_unref(&c);
 }
 
 int

@@ -139,21 +139,30 @@ static void
 test_directory_equal(void **state)
 {
 #define DIRECTORY(name) "[directory " name "]\ntype=ldap\nbase=b\nuri=ldaps://a, ldaps://b\n"
-    static const char *const changes[] = {
-        "mode = snapshot\n",   "timeout = 1s\n",       "connections = 3\n", "starttls = yes\n",
-        "attributes = mail\n", "filter = (mail=%u)\n", "bind = external\n", "ca_file = /dev/null\n",
+    static const struct {
+        const char *line;
+        bool agree;
+    } changes[] = {
+        {"mode = snapshot\n", true},      {"timeout = 1s\n", true},
+        {"connections = 3\n", true},      {"cache_stale = 2d\n", true},
+        {"starttls = yes\n", false},      {"attributes = mail\n", false},
+        {"filter = (mail=%u)\n", false},  {"bind = external\n", false},
+        {"ca_file = /dev/null\n", false}, {"plus_addressing = yes\n", false},
     };
 
     (void)state;
     for (size_t i = 0; i < LENGTH(changes); i++) {
         char text[1024];
         snprintf(text, sizeof(text), "%s%s%s%s", BASE DIRECTORY("a") DIRECTORY("b"), DIRECTORY("c"),
-                 changes[i], "");
+                 changes[i].line, "");
         struct loaded l = load(text);
         assert_non_null(l.st);
-        assert_true(settings_directory_equal(&l.st->directories[0], &l.st->directories[1]));
-        if (settings_directory_equal(&l.st->directories[0], &l.st->directories[2]))
-            fail_msg("%s", changes[i]);
+        const struct settings_directory *d = l.st->directories;
+        assert_true(settings_directory_equal(&d[0], &d[1]));
+        assert_true(settings_directory_agree(&d[0], &d[1]));
+        if (settings_directory_equal(&d[0], &d[2]) ||
+            settings_directory_agree(&d[0], &d[2]) != changes[i].agree)
+            fail_msg("%s", changes[i].line);
         unload(&l);
     }
 }
