@@ -370,3 +370,19 @@ def test_a_downstream_without_null_senders_says_nothing_of_recipients(exchange, 
         assert rcpt(client, "<known@example.test>").lines == ["5.1.0 Sender denied"]
     downstream.usual("MAIL")
     assert rcpt(client, "<known@example.test>").status == "250 2.1.5"
+
+
+@pytest.mark.parametrize("recipients", ["directory", "downstream"])
+def test_a_marked_recipient_is_asked_about_with_the_sender(exchange, postern, recipients):
+    """Where the downstream is the directory as well that is a second question, when nothing is cached."""
+    from harness import exchange as faults
+    mx = postern(downstream := exchange(), settings={
+        "domain example.test": {"recipients": recipients}, "directory": {"cache_positive": "0s"}})
+    downstream.on("RCPT", faults.for_argument(
+        "ben", lambda step: None if step.connection.mail.startswith("<>") else "550 5.7.1 Not from you"))
+    client = mx.client()
+    client.envelope("sender@example.org", "anna@example.test", "ben@example.test")
+    assert client.data(CONTENT).status == "451 4.5.0"
+    client.ok("MAIL FROM:<sender@example.org>")
+    assert rcpt(client, "<ben@example.test>").status == "550 5.7.1"
+    assert rcpt(client, "<anna@example.test>").status == "250 2.1.5"
