@@ -356,27 +356,34 @@ stream_send(struct stream *s, const struct iovec *iov, int n)
 static bool
 offer(struct stream *s, const char *fresh, size_t n)
 {
+    struct buffer kept;
     struct span in = span_of(fresh, n);
 
     if (s->is_discarding)
         return true;
-    if (buffer_length(&s->in) > 0) {
-        if (!buffer_append(&s->in, fresh, n))
-            return tell_end(s, STREAM_END_RESET);
-        in = span_of(s->in.p + s->in.start, buffer_length(&s->in));
-    }
+    if (buffer_length(&s->in) > 0 && !buffer_append(&s->in, fresh, n))
+        return tell_end(s, STREAM_END_RESET);
+    /* The owner has it now: it is neither kept still, nor can it be freed under him. */
+    kept = s->in;
+    memset(&s->in, 0, sizeof(s->in));
+    if (kept.p != NULL)
+        in = span_of(kept.p + kept.start, buffer_length(&kept));
     if (in.n == 0)
         return true;
     enter(s);
     size_t used = s->events->input(s->owner, in);
-    if (!leave(s))
-        return false;
-    if (s->is_discarding)
-        buffer_clear(&s->in);
-    else if (s->in.p != NULL)
+    bool is_there = leave(s);
+    /* What came in the clear is nothing that a handshake may leave behind. */
+    if (!is_there || s->is_discarding || s->tls == TLS_WAITS_FLUSH || s->tls == TLS_HANDSHAKE) {
+        buffer_clear(&kept);
+        if (!is_there)
+            return false;
+    } else if (kept.p != NULL) {
+        s->in = kept;
         buffer_drop(&s->in, used);
-    else if (used < n && !buffer_append(&s->in, fresh + used, n - used))
+    } else if (used < n && !buffer_append(&s->in, fresh + used, n - used)) {
         return tell_end(s, STREAM_END_RESET);
+    }
     stream_flush(s);
     return true;
 }

@@ -1,5 +1,7 @@
 """Connections to the downstream: kept, shared, replaced."""
 
+import time
+
 import pytest
 
 from conftest import CONTENT
@@ -375,3 +377,25 @@ def test_two_workers_share_the_limit(exchange, postern):
     gate.open()
     assert [c.reply().status for c in clients] == ["250 2.6.0"] * 12
     assert len(downstream.delivered) == 12
+
+
+@pytest.mark.parametrize("verb", ["EOD", "RSET"])
+def test_a_reply_in_two_pieces_ends_as_one_in_one(exchange, postern, verb):
+    """The connection is kept, and its slot is free."""
+    def in_two(step):
+        if verb == "EOD":
+            step.connection.commit("250 2.0.0 Fine")
+        step.connection.send(b"250 2.0.0 ")
+        time.sleep(0.1)  # whoever reads until then has but a part
+        step.connection.send(b"Fine\r\n")
+        return ""
+    mx = postern(downstream := exchange(), settings={
+        "downstream exchange": {"max_connections": 4, "queue_timeout": "2s"}})
+    downstream.on(verb, in_two)
+    downstream.on("RCPT", faults.for_argument("ben", faults.reply("550 5.7.1 Not you")))
+    for n in range(5):
+        client = mx.client()
+        if verb == "RSET":
+            assert client.deliver(CONTENT, "ben@example.test").status == "550 5.7.1"
+        assert client.deliver(CONTENT + b"%d\r\n" % n, "anna@example.test").status == "250 2.6.0"
+    assert len({m.connection.number for m in downstream.delivered}) == 1
