@@ -474,6 +474,8 @@ message_reader_block(struct message_reader *r, bool is_ok, const char *data, siz
         r->skips_block = false;
         return;
     }
+    if (!is_ok)
+        return; /* what is in it was never the message's */
     r->block = data;
     r->block_n = n;
     r->block_used = 0;

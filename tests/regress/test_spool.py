@@ -199,3 +199,27 @@ def test_nothing_is_left_open(exchange, postern):
         mx.wait_log("close", session=session)
     mx.client().quit()
     poll(lambda: descriptors() <= before, "as few descriptors as before")
+
+
+@pytest.mark.parametrize("via", ["BDAT", "DATA"])
+def test_a_file_that_cannot_be_read_any_more(exchange, postern, directory, via):
+    """Nothing of what is not the message's goes to the downstream, and the client keeps its message."""
+    spool = directory + "/spool"
+    os.mkdir(spool)
+    content = CONTENT + LINE * 2000
+    capabilities = [c for c in faults.CAPABILITIES if via == "BDAT" or c not in ("CHUNKING", "BINARYMIME")]
+    mx = postern(downstream := exchange(capabilities=capabilities),
+                 settings={"spool": {"dir": spool, "memory": "16K"}})
+    gate = faults.Gate()
+    downstream.on("RCPT", gate)
+    client = mx.client()
+    client.send_message(content, "anna@example.test", sender="a@example.org")
+    gate.reached.wait()
+    [link] = held_files(mx, spool)
+    poll(lambda: os.stat(link).st_size > len(content) - 32 * 1024, "all of it is written")
+    os.truncate(link, 0)
+    gate.open()
+    assert client.reply().status == "452 4.3.1"
+    assert not downstream.delivered
+    assert client.deliver(content, "anna@example.test").status == "250 2.6.0"
+    assert [m.without_trace() for m in downstream.delivered] == [content]
