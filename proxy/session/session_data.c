@@ -183,6 +183,7 @@ session_bdat(struct session *s, struct span argument)
     s->chunk_left = bdat.size;
     s->is_last_chunk = bdat.is_last;
     s->chunk_refusal = SMTP_REPLY_NONE;
+    s->chunk_delay_ms = 0;
     s->input = SESSION_INPUT_BDAT;
     if (s->st->tls.mode == SETTINGS_TLS_MODE_REQUIRED && !s->is_tls && s->w->tls != NULL) {
         s->chunk_refusal = SMTP_REPLY_TLS_REQUIRED;

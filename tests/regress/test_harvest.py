@@ -349,6 +349,16 @@ def test_stage_data(guard):
     assert len(mx.exchange.delivered) == 1
 
 
+def test_the_delay_of_a_refused_chunk_is_not_the_next_one_s(exchange, postern):
+    """What follows is refused at once; held back it would be lost, as max_errors ends the session meanwhile."""
+    mx = postern(exchange(), settings={"server": {"max_errors": 1}, "harvest": {
+        "stage": "data", "allow": "", "block_private": "yes", "message_threshold": 0, "tarpit": "100ms"}})
+    client = session(mx)
+    rcpt(client, "x")
+    client.send(b"BDAT 4\r\nabcdBDAT 4\r\nabcd")
+    assert [client.reply().status for _ in range(3)] == [UNKNOWN, "503 5.5.1", "421 4.7.0"]
+
+
 def test_stage_data_by_bdat(guard):
     client = session(guard(stage="data", threshold=100))
     rcpt(client, "x")
