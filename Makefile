@@ -94,7 +94,7 @@ soak:
 	$(PACKAGES) build test
 	cmake --preset release
 	cmake --build --preset release -j $(JOBS)
-	tests/soak/run build/release/postern build/release/tests/bench_load build/release/tests/bench_sink --minutes $(MINUTES)
+	cd build/release && $(CURDIR)/tests/soak/run postern tests/bench_load tests/bench_sink tests/libsoak_heap.so --minutes $(MINUTES)
 
 # From a copy of the source, where debhelper finds docs/debian as it wants it.
 deb:

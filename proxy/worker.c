@@ -339,10 +339,9 @@ plan(struct event *timer, int64_t next_ms)
 void
 worker_plan(struct worker *w)
 {
-    if (!evtimer_pending(w->private->directory_timer, NULL))
-        plan(w->private->directory_timer, directory_client_next_ms(w->directory));
-    if (!evtimer_pending(w->private->resolver_timer, NULL))
-        plan(w->private->resolver_timer, resolver_client_next_ms(w->resolver));
+    /* Also when it is planned: what was asked last may have less time than what was before. */
+    plan(w->private->directory_timer, directory_client_next_ms(w->directory));
+    plan(w->private->resolver_timer, resolver_client_next_ms(w->resolver));
 }
 
 static void

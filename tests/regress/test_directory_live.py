@@ -8,6 +8,7 @@ import time
 import pytest
 
 from conftest import CONTENT
+from harness import postern as built
 from harness import servers
 from harness.journal import poll
 
@@ -495,6 +496,29 @@ def test_nobody_waits_for_a_server_that_is_known_to_hang(slapd, ask):
     server.process.send_signal(signal.SIGCONT)
     one.wait_log("directory", state="up", since=since)
     assert one.verdict("ben@example.test") == "250 2.1.5"
+
+
+def test_a_name_that_hangs_delays_nobody_beyond_his_own_timeout(exchange, postern):
+    """The thread that asks for it cannot be woken; each question is over in its time all the same, in whatever order
+    they came."""
+    library = os.environ.get("HANGING_NAMES", "")
+    if not library or not built.takes_libraries():
+        pytest.skip("no library can be before a sanitizer's")
+
+    def directory_of(name, timeout):
+        return {"type": "ldap", "uri": f"ldap://{name}.invalid", "bind": "anonymous", "base": "dc=test",
+                "timeout": timeout}
+    one = postern(exchange(), settings={
+        "domain slow.test": {"downstream": "exchange", "directory": "slow"},
+        "domain fast.test": {"downstream": "exchange", "directory": "fast"},
+        "directory slow": directory_of("hangs", "1h"), "directory fast": directory_of("hangs-too", "500ms")}, run=False)
+    one.start(LD_PRELOAD=library)
+    waiting = asked(one, "anna@slow.test")
+    assert one.rcpt("ben@fast.test").status == "451 4.4.3"
+    # The net's own timer, as the first has taken the thread with it.
+    assert one.rcpt("carl@fast.test").status == "451 4.4.3"
+    waiting.close()
+    one.kill()
 
 
 def test_a_learnt_address_is_known_once_the_negative_answer_is_old(slapd, ask):

@@ -48,6 +48,12 @@ class Event(dict):
         return all(self.get(key) == str(value) for key, value in pairs.items())
 
 
+def takes_libraries():
+    """Whether LD_PRELOAD may put one in front of the program's: not of a sanitizer's."""
+    with open(BINARY, "rb") as program:
+        return not re.search(rb"lib[at]san\.so", program.read())
+
+
 def free_port(host="127.0.0.1"):
     """A port below the range that the kernel hands out by itself.  Daemons that share ports would not notice
     a second one on theirs, so a UDP socket elsewhere keeps other test runs from choosing the same."""
