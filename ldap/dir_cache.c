@@ -17,6 +17,7 @@ struct entry {
     uint64_t hash;
     int64_t learned_ms;
     struct dir_verdict verdict;
+    bool has_sender; /* in its key */
     uint16_t n;
     char key[];
 };
@@ -32,9 +33,9 @@ struct shard {
     struct dir_cache_limits limits;
     size_t capacity; /* its part of limits.entries */
     struct entry **buckets;
-    size_t n_buckets; /* a power of two */
-    struct use_list found, absent;
-    int64_t found_ms; /* when a found one was last learned */
+    size_t n_buckets;                       /* a power of two */
+    struct use_list found, senders, absent; /* senders: found, with one in the key */
+    int64_t found_ms;                       /* when a found one was last learned */
 };
 
 struct dir_cache {
@@ -46,7 +47,9 @@ struct dir_cache {
 static struct use_list *
 list_of(struct shard *s, const struct entry *e)
 {
-    return e->verdict.status == DIR_FOUND ? &s->found : &s->absent;
+    if (e->verdict.status != DIR_FOUND)
+        return &s->absent;
+    return e->has_sender ? &s->senders : &s->found;
 }
 
 static void
@@ -76,13 +79,19 @@ list_remove(struct use_list *l, struct entry *e)
     l->n--;
 }
 
+static size_t
+address_length(struct span key)
+{
+    const char *end = memchr(key.p, '\0', key.n);
+
+    return end ? (size_t)(end - key.p) : key.n;
+}
+
 /* The address alone decides, so that an address and its senders share a bucket. */
 static uint64_t
 hash_of(const struct dir_cache *c, struct span key)
 {
-    const char *end = memchr(key.p, '\0', key.n);
-
-    return siphash64(&c->key, key.p, end ? (size_t)(end - key.p) : key.n);
+    return siphash64(&c->key, key.p, address_length(key));
 }
 
 static struct entry **
@@ -106,12 +115,30 @@ drop(struct shard *s, struct entry **at)
     free(e);
 }
 
+static size_t
+count(const struct shard *s)
+{
+    return s->found.n + s->senders.n + s->absent.n;
+}
+
+/* Which are to lose one?  What strangers can make as many of as they like has a quarter each. */
+static const struct use_list *
+most_dispensable(const struct shard *s)
+{
+    if (s->absent.n > s->capacity / 4)
+        return &s->absent;
+    if (s->senders.n > s->capacity / 4)
+        return &s->senders;
+    if (s->found.n > 0)
+        return &s->found;
+    return s->senders.n > 0 ? &s->senders : &s->absent;
+}
+
 static void
 evict(struct shard *s)
 {
-    while (s->found.n + s->absent.n > s->capacity) {
-        bool from_absent = s->absent.n > s->capacity / 4 || s->found.n == 0;
-        struct entry *e = from_absent ? s->absent.oldest : s->found.oldest;
+    while (count(s) > s->capacity) {
+        const struct entry *e = most_dispensable(s)->oldest;
 
         drop(s, find(s, e->hash, span_of(e->key, e->n)));
     }
@@ -267,6 +294,7 @@ dir_cache_put(struct dir_cache *c, struct span key, int64_t now_ms, const struct
     e->hash = hash;
     e->learned_ms = now_ms;
     e->verdict = *v;
+    e->has_sender = address_length(key) < key.n;
     e->n = (uint16_t)key.n;
     memcpy(e->key, key.p, key.n);
     pthread_mutex_lock(&s->lock);
@@ -315,7 +343,7 @@ dir_cache_count(struct dir_cache *c)
 
     for (size_t i = 0; i < SHARDS; i++) {
         pthread_mutex_lock(&c->shards[i].lock);
-        n += c->shards[i].found.n + c->shards[i].absent.n;
+        n += count(&c->shards[i]);
         pthread_mutex_unlock(&c->shards[i].lock);
     }
     return n;
@@ -332,7 +360,7 @@ dir_cache_serves(struct dir_cache *c, int64_t now_ms)
 
         pthread_mutex_lock(&s->lock);
         int64_t life_ms = l->positive_ms > l->stale_ms ? l->positive_ms : l->stale_ms;
-        serves = s->found.n > 0 && now_ms - s->found_ms < life_ms;
+        serves = s->found.n + s->senders.n > 0 && now_ms - s->found_ms < life_ms;
         pthread_mutex_unlock(&s->lock);
     }
     return serves;

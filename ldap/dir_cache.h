@@ -33,8 +33,8 @@ void dir_cache_limit(struct dir_cache *c, const struct dir_cache_limits *limits)
 enum dir_cache_age dir_cache_get(struct dir_cache *c, struct span key, int64_t now_ms,
                                  struct dir_verdict *v, int64_t *age_ms);
 /* FOUND and ABSENT are kept, in place of what was there.  Where room lacks the least lately used
- * goes, and of the absent before the found, so that a flood of guesses does not push out the known.
- */
+ * goes, and of the absent, then of those with a sender in the key, before the others, so that a
+ * flood of guesses or of forged senders does not push out the known. */
 void dir_cache_put(struct dir_cache *c, struct span key, int64_t now_ms,
                    const struct dir_verdict *v);
 /* Drop ADDRESS, with every sender; false if there was nothing. */

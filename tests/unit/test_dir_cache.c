@@ -155,6 +155,30 @@ a_flood_of_guesses_does_not_push_out_the_known(void **state)
     dir_cache_unref(&c);
 }
 
+/* A recipient that has rules about senders is looked up anew for each one that is forged. */
+static void
+a_flood_of_senders_does_not_push_out_the_known(void **state)
+{
+    struct dir_cache *c = dir_cache_new(&limits);
+    char key[32];
+
+    (void)state;
+    for (int i = 0; i < 800; i++) {
+        snprintf(key, sizeof key, "known%d@b", i);
+        dir_cache_put(c, span_str(key), 0, &found);
+    }
+    for (int i = 0; i < 10000; i++) {
+        int n = snprintf(key, sizeof key, "known1@b%cs%d@t", '\0', i);
+        dir_cache_put(c, span_of(key, (size_t)n), 0, &found);
+    }
+    assert_in_range(dir_cache_count(c), 800, limits.entries);
+    for (int i = 0; i < 800; i++) {
+        snprintf(key, sizeof key, "known%d@b", i);
+        assert_int_equal(look(c, key, 1), DIR_CACHE_FRESH);
+    }
+    dir_cache_unref(&c);
+}
+
 static void
 the_least_used_goes_first(void **state)
 {
@@ -196,6 +220,7 @@ main(void)
         cmocka_unit_test(replaces),
         cmocka_unit_test(forgets_an_address_with_its_senders),
         cmocka_unit_test(a_flood_of_guesses_does_not_push_out_the_known),
+        cmocka_unit_test(a_flood_of_senders_does_not_push_out_the_known),
         cmocka_unit_test(the_least_used_goes_first),
         cmocka_unit_test(size_nought_keeps_nothing),
     };
