@@ -4,7 +4,9 @@
 #include <ldap.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/siphash.h"
 #include "ldap/dir_file.h"
 #include "ldap/directory_private.h"
 
@@ -311,22 +313,48 @@ directories_view(struct directories *d, size_t i, struct dir_view *out)
     return is_there;
 }
 
+/* ADDRESS, NUL, and a digest of who was asked. */
+static struct span
+verified_key(const struct settings_downstream *ds, struct span address, char out[DIR_KEY_MAX])
+{
+    struct siphash_key key = {.octets = {0}};
+    uint64_t digest = siphash64(&key, ds->name, strlen(ds->name));
+    size_t n = address.n < DIR_ADDRESS_MAX ? address.n : DIR_ADDRESS_MAX;
+
+    for (size_t i = 0; i < ds->hosts.n; i++) {
+        const struct host_entry *host = &ds->hosts.v[i];
+
+        memcpy(key.octets, &digest, sizeof digest);
+        digest = siphash64(&key, host->name, strlen(host->name)) + host->port;
+    }
+    memcpy(out, address.p, n);
+    out[n] = '\0';
+    memcpy(out + n + 1, &digest, sizeof digest);
+    return span_of(out, n + 1 + sizeof digest);
+}
+
 void
-directories_remember(struct directories *d, struct span address, bool is_found, int64_t now_ms)
+directories_remember(struct directories *d, const struct settings_downstream *ds,
+                     struct span address, bool is_found, int64_t now_ms)
 {
     struct dir_verdict v = {.status = is_found ? DIR_FOUND : DIR_ABSENT};
+    char key[DIR_KEY_MAX];
 
     if (d->verified)
-        dir_cache_put(d->verified, address, now_ms, &v);
+        dir_cache_put(d->verified, verified_key(ds, address, key), now_ms, &v);
 }
 
 enum dir_status
-directories_recall(struct directories *d, struct span address, bool take_stale, int64_t now_ms)
+directories_recall(struct directories *d, const struct settings_downstream *ds, struct span address,
+                   bool take_stale, int64_t now_ms)
 {
     struct dir_verdict v;
+    char key[DIR_KEY_MAX];
     int64_t age_ms;
     enum dir_cache_age age =
-        d->verified ? dir_cache_get(d->verified, address, now_ms, &v, &age_ms) : DIR_CACHE_NONE;
+        d->verified
+            ? dir_cache_get(d->verified, verified_key(ds, address, key), now_ms, &v, &age_ms)
+            : DIR_CACHE_NONE;
 
     if (age == DIR_CACHE_FRESH || (age == DIR_CACHE_STALE && take_stale))
         return v.status;

@@ -76,14 +76,15 @@ bool directories_ready(struct directories *d);
 /* Drop what the caches know of ADDRESS (canonical); true if they knew something. */
 bool directories_forget(struct directories *d, struct span address);
 
-/* What a downstream that is asked in place of a directory (recipients = downstream) said of ADDRESS
- * (canonical): kept and recalled as a directory's answers are, with the defaults of [directory].
- * UNAVAILABLE: nothing is known; TAKE_STALE admits a positive answer that is past its time, for
- * when nobody can be asked.  Any thread. */
-void directories_remember(struct directories *d, struct span address, bool is_found,
-                          int64_t now_ms);
-enum dir_status directories_recall(struct directories *d, struct span address, bool take_stale,
-                                   int64_t now_ms);
+/* What the downstream DS, asked in place of a directory (recipients = downstream), said of ADDRESS
+ * (canonical): kept and recalled as a directory's answers are, with the defaults of [directory],
+ * but not for a downstream of another name or with other hosts.  UNAVAILABLE: nothing is known;
+ * TAKE_STALE admits a positive answer that is past its time, for when nobody can be asked.  Any
+ * thread. */
+void directories_remember(struct directories *d, const struct settings_downstream *ds,
+                          struct span address, bool is_found, int64_t now_ms);
+enum dir_status directories_recall(struct directories *d, const struct settings_downstream *ds,
+                                   struct span address, bool take_stale, int64_t now_ms);
 
 /* A directory's state, a value. */
 

@@ -250,8 +250,9 @@ on_answer(void *arg, const struct dir_answer *a)
 static void
 recall(struct lookup *k)
 {
-    enum dir_status status =
-        directories_recall(k->all->srv->directories, span_str(k->address), false, clock_ms());
+    enum dir_status status = directories_recall(
+        k->all->srv->directories, &k->settings->downstreams[k->domain->downstream_index],
+        span_str(k->address), false, clock_ms());
     if (status == DIR_UNAVAILABLE) {
         put_question(k);
     } else {

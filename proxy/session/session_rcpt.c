@@ -355,8 +355,9 @@ ask_downstream(struct session *s, struct session_candidate *c, const char *sende
 static enum dir_status
 recall(const struct session *s, const struct session_candidate *c, bool take_stale)
 {
-    return directories_recall(s->w->srv->directories, span_of(c->canonical, c->canonical_n),
-                              take_stale, c->now_ms);
+    return directories_recall(s->w->srv->directories,
+                              &s->st->downstreams[c->domain->downstream_index],
+                              span_of(c->canonical, c->canonical_n), take_stale, c->now_ms);
 }
 
 /* recipients = downstream: its answer is taken in place of the directory's. */
@@ -385,8 +386,9 @@ on_verified(void *arg, const struct smtp_reply *reply, enum relay_answer about)
         a.status = is_absent ? DIR_ABSENT : DIR_FOUND;
         c->input.recipient = is_absent ? DECIDE_RECIPIENT_ABSENT : DECIDE_RECIPIENT_FOUND;
         c->is_verified = true;
-        directories_remember(s->w->srv->directories, span_of(c->canonical, c->canonical_n),
-                             !is_absent, c->now_ms);
+        directories_remember(s->w->srv->directories,
+                             &s->st->downstreams[c->domain->downstream_index],
+                             span_of(c->canonical, c->canonical_n), !is_absent, c->now_ms);
         metrics_lookup_downstream(s->w->srv->metrics, a.status, took_ns);
     }
     resume(s);

@@ -358,6 +358,24 @@ def test_its_answers_are_kept_as_the_directory_s_are(exchange, postern):
     assert [asked(), asked()] == [1, 1]
 
 
+@pytest.mark.parametrize("how", ["another name", "another host"])
+def test_what_one_downstream_said_is_not_what_another_says(exchange, postern, how):
+    from harness import exchange as faults
+    old, new = exchange(), exchange()
+    old.on("RCPT", faults.for_argument("boss", faults.reply("550 5.1.10 Recipient not found")))
+    mx = postern(old, settings={"domain example.test": {"recipients": "downstream"}})
+    assert mx.rcpt("boss@example.test").status == "550 5.1.1"
+    if how == "another name":
+        mx.write_config({"downstream second": {"hosts": new.host, "tls": "off"},
+                         "domain example.test": {"downstream": "second"}})
+    else:
+        mx.write_config({"downstream exchange": {"hosts": new.host}})
+    since = len(mx.log)
+    mx.reload()
+    mx.wait_log("downstream", state="up", host=new.host, since=since)
+    assert mx.rcpt("boss@example.test").status == "250 2.1.5"
+
+
 def test_a_downstream_without_null_senders_says_nothing_of_recipients(exchange, postern):
     """Exchange's sender filter refuses MAIL FROM:<> by 5.1.0, which is no unknown user."""
     from harness import exchange as faults
