@@ -105,10 +105,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     world_connect(1);
     world_settle();
     speak("EHLO client.example.org\r\n");
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 5; i++) {
         speak("MAIL FROM:<a@example.org>\r\n");
         speak("RCPT TO:<anna@example.test>\r\n");
         speak(i % 2 == 0 ? "RCPT TO:<ben@example.test>\r\n" : "NOOP\r\n");
+        if (i >= 3) /* is asked of the downstream itself */
+            speak("RCPT TO:<zoe@ask.example.test>\r\n");
         speak("DATA\r\n");
         /* A recipient who was refused before is asked for again, and may be refused at RCPT. */
         if (is_last_reply("354 "))

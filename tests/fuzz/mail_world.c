@@ -131,8 +131,10 @@ load_settings(enum world_kind kind, const char *people, const char *certificate,
             "[http]\nlisten =\n[control]\nsocket =\n"
             "[domain example.test]\ndownstream = exchange\n"
             "[domain any.example.test]\ndownstream = exchange\nrecipients = any\n"
+            "[domain ask.example.test]\ndownstream = exchange\nrecipients = downstream\n"
             "[downstream exchange]\nhosts = 127.0.0.1:%u\ntls = opportunistic\nxclient = yes\n"
-            "connect_timeout = 5s\n[directory]\ntype = file\nfile = %s\n%s",
+            "connect_timeout = 5s\n[directory]\ntype = file\nfile = %s\ncache_positive = 0s\n"
+            "cache_negative = 0s\n%s",
             kinds[kind].server, kinds[kind].spool, certificate, certificate, kinds[kind].tls,
             (unsigned)port, people, kinds[kind].rest);
     require(faults != NULL && fclose(f) == 0);
