@@ -530,7 +530,8 @@ candidates(const struct pool *p, const struct pool_request *r, enum host_state w
     return mask;
 }
 
-/* TRY_FAILED: no host is left for it. */
+/* TRY_FULL: every host that it may use is.  TRY_CLIENT_FULL: one is not, but for this client, which
+ * says nothing of the others.  TRY_FAILED: no host is left for it. */
 static enum try
 try_request(struct pool *p, struct pool_request *r, struct member **found)
 {
@@ -550,27 +551,29 @@ try_request(struct pool *p, struct pool_request *r, struct member **found)
         enum try one = try_host(p, (unsigned)host, r, found);
         if (one == TRY_NOW || one == TRY_OPENING)
             return one;
-        if (one != TRY_FAILED && outcome != TRY_FULL)
+        if (one != TRY_FAILED && outcome != TRY_CLIENT_FULL)
             outcome = one;
         mask &= ~(UINT64_C(1) << host);
     }
     return outcome;
 }
 
-/* The first request of T that may be served: one that has only a full host left holds up nobody who
- * has not tried the others.  FULL: every host is, for anybody. */
+/* The first request of T that may be served: one that has tried some hosts, and waits for the rest,
+ * holds up nobody who has not.  FULL: every host is, for anybody. */
 static enum try
 try_turn(struct pool *p, struct turn *t, struct pool_request **r, struct member **found)
 {
     TAILQ_FOREACH(*r, &t->requests, link) {
         enum try one = try_request(p, *r, found);
-        if (one != TRY_FULL || (*r)->wish.tried == 0)
+        bool waits = one == TRY_FULL || one == TRY_CLIENT_FULL;
+        if (!waits || (*r)->wish.tried == 0)
             return one;
     }
     return TRY_CLIENT_FULL;
 }
 
-/* Who waits gets what is free, a client network after the other. */
+/* Who waits gets what is free, a client network after the other.  Those that have their share are
+ * passed over; they are few, since a share is a quarter of a host. */
 static void
 serve(struct pool *p)
 {

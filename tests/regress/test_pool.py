@@ -162,12 +162,15 @@ def test_one_client_gets_a_quarter_of_the_connections(exchange, postern):
     assert [c.reply().status for c in hog + [other]] == ["250 2.6.0"] * 4
 
 
-def test_who_waits_for_one_host_keeps_nobody_from_another(exchange, postern):
-    """One host is full; the other refused one connection, whose message now waits for the first."""
+@pytest.mark.parametrize("limit, source, others", [
+    (1, "127.0.0.11", ["127.0.0.11", "127.0.0.12"]), (4, "127.0.0.10", ["127.0.0.10"])], ids=["full", "share"])
+def test_who_waits_for_one_host_keeps_nobody_from_another(exchange, postern, limit, source, others):
+    """One host is full, or the client has its share of it; the other refused one connection, whose message now
+    waits for the first."""
     full, other = exchange(), exchange()
     mx = postern(full, other, wait_downstream=False, settings={
         "server": {"workers": 1},
-        "downstream exchange": {"max_connections": 1, "health_interval": "1h", "queue_timeout": "5m"}})
+        "downstream exchange": {"max_connections": limit, "health_interval": "1h", "queue_timeout": "5m"}})
     mx.wait_log("downstream", state="up", host=full.host)
     mx.wait_log("downstream", state="up", host=other.host)
     gate = faults.Gate()
@@ -175,12 +178,36 @@ def test_who_waits_for_one_host_keeps_nobody_from_another(exchange, postern):
     first = start_burst(mx, "127.0.0.10", 1)
     gate.reached.wait()
     other.on("CONNECT", faults.first(1, faults.reply_and_drop("421 4.3.2 The maximum number of connections")))
-    waiting = start_burst(mx, "127.0.0.11", 2)
+    waiting = start_burst(mx, source, 2)
     other.connections.wait(lambda c: c.ended == "closed by us", "the refused connection")
-    for source in ("127.0.0.11", "127.0.0.12"):
-        assert start_burst(mx, source, int(source[-1]) + 2).reply().status == "250 2.6.0"
+    for n, another in enumerate(others):
+        assert start_burst(mx, another, n + 3).reply().status == "250 2.6.0"
     gate.open()
     assert [c.reply().status for c in (first, waiting)] == ["250 2.6.0"] * 2
+
+
+def test_a_client_at_its_share_keeps_nobody_from_a_free_host(exchange, postern):
+    """One host is full.  Of the other the first who waits has its share; who comes behind has nothing yet."""
+    full, other = exchange(), exchange()
+    mx = postern(full, other, wait_downstream=False, settings={
+        "server": {"workers": 1},
+        "downstream exchange": {"max_connections": 4, "health_interval": "1h", "queue_timeout": "5m"}})
+    mx.wait_log("downstream", state="up", host=full.host)
+    mx.wait_log("downstream", state="up", host=other.host)
+    gate, share = faults.Gate(), faults.Gate()
+    full.on("EOD", gate)
+    clients = []
+    while len(gate.reached) < 4:
+        clients.append(start_burst(mx, f"127.0.1.{len(clients) + 1}", len(clients)))
+        poll(lambda: len(gate.reached) + len(other.delivered) == len(clients), "the message at one of the hosts")
+    other.on("EOD", faults.first(1, share))
+    clients.append(start_burst(mx, "127.0.2.1", 100))
+    share.reached.wait()
+    clients.append(start_burst(mx, "127.0.2.1", 101))
+    assert start_burst(mx, "127.0.3.1", 102).reply().status == "250 2.6.0"
+    gate.open()
+    share.open()
+    assert {c.reply().status for c in clients} == {"250 2.6.0"}
 
 
 def test_failover_to_a_second_host(exchange, postern):
