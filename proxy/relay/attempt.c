@@ -120,13 +120,16 @@ attempt_give(struct attempt *a, bool is_broken)
 bool
 attempt_lost(struct attempt *a, enum downstream_fail fail)
 {
+    bool is_silent = fail == DOWNSTREAM_TIMEOUT;
+
     attempt_give(a, true);
-    if (a->was_kept && ++a->n_stale <= STALE_MAX)
+    /* A silent one does not count: the next would take reply_timeout again. */
+    if (!is_silent && a->was_kept && ++a->n_stale <= STALE_MAX)
         return false;
     a->wish.tried |= UINT64_C(1) << a->host;
     /* A host that says 421, ends one connection or answers oddly on it may serve the others well;
      * one that is silent would hold them up. */
-    if (fail == DOWNSTREAM_TIMEOUT)
+    if (is_silent)
         pool_host_failed(a->pool, a->host, downstream_fail_text(fail));
     return true;
 }

@@ -57,7 +57,7 @@ const char *attempt_host(const struct attempt *a);
 void attempt_give(struct attempt *a, bool is_broken);
 /* The connection was lost because of FAIL, before the downstream can have accepted anything: drop
  * it.  True: its host is not tried again for this transaction.  False: it was a kept connection
- * that had gone stale, which says nothing about its host. */
+ * that had gone stale, which says nothing about its host.  One that is merely silent has not. */
 bool attempt_lost(struct attempt *a, enum downstream_fail fail);
 /* Request the next connection.  An event is called, maybe before this returns. */
 void attempt_go_on(struct attempt *a);

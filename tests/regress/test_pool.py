@@ -313,6 +313,25 @@ def test_silent_host_is_left_for_another(exchange, postern):
     assert len(good.delivered) == 3
 
 
+def test_silent_kept_connection_is_not_stale(exchange, postern):
+    """One waits for it, and not once more for every other that is kept."""
+    silent, spare = exchange(), exchange()
+    mx = postern(silent.host, spare.host + " weight=0", wait_downstream=False,
+                 settings={"downstream exchange": {"reply_timeout": "1s", "health_interval": "1h"}})
+    mx.wait_log("downstream", state="up", host=silent.host)
+    mx.wait_log("downstream", state="up", host=spare.host)
+    gate = faults.Gate()
+    silent.on("EOD", gate)
+    clients = [start_burst(mx, n=n) for n in range(3)]
+    gate.reached.wait_count(3)
+    gate.open()
+    assert [client.reply().status for client in clients] == ["250 2.6.0"] * 3
+    asked = Journal("asked in vain")
+    silent.on("MAIL", lambda step: (asked.add(step), faults.hang(step)))
+    assert deliver(mx, 3).status == "250 2.6.0"
+    assert len(asked) == 1 and len(spare.delivered) == 1
+
+
 @pytest.mark.parametrize("verb, fault", [
     ("CONNECT", faults.reply_and_drop("421 4.3.2 Service not active")), ("CONNECT", faults.reply("220 a\r\n220 b")),
     ("MAIL", faults.reply_and_drop("421 4.3.2 Service not active")), ("MAIL", faults.reply("one garbled reply")),
