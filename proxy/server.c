@@ -61,6 +61,7 @@ struct server_shared {
     bool is_open; /* connections are taken */
     unsigned ticks;
     bool is_unsaved;          /* policy's state could not be written at the last attempt */
+    bool is_hosts_unsaved;    /* nor the hosts' capabilities */
     unsigned shaken, trimmed; /* server.shaken at the last tick, and when the heap was trimmed */
     struct health *health;
     struct control *control;
@@ -305,28 +306,34 @@ trim_heap(struct server *srv)
 #endif
 }
 
+/* It is said when something can no longer be written, and when it can again. */
+static void
+tell_saved(const char *event, bool *is_unsaved, bool is_saved, const struct err *e)
+{
+    if (is_saved && *is_unsaved)
+        log_event(LOG_LEVEL_NOTICE, event, "state", "up", NULL);
+    else if (!is_saved && !*is_unsaved)
+        log_event(LOG_LEVEL_WARNING, event, "state", "degraded", "error", e->text, NULL);
+    *is_unsaved = !is_saved;
+}
+
 static void
 save_hosts(struct server *srv, const struct settings *st)
 {
     struct err e = {.kind = ERR_NONE};
 
-    if (st->server.state_dir != NULL && host_memory_save(srv->hosts, st->server.state_dir, &e) != 0)
-        log_event(LOG_LEVEL_WARNING, "downstream", "state", "degraded", "error", e.text, NULL);
+    if (st->server.state_dir != NULL)
+        tell_saved("downstream", &srv->shared->is_hosts_unsaved,
+                   host_memory_save(srv->hosts, st->server.state_dir, &e) == 0, &e);
 }
 
-/* Of the ledger it is said when it can no longer be written, and when it can again. */
 static void
 save(struct server *srv, const struct settings *st)
 {
-    struct server_shared *sh = srv->shared;
     struct err e = {.kind = ERR_NONE};
-    bool is_saved = policy_save(srv->policy, st, clock_ms(), clock_wall_s(), &e) == 0;
 
-    if (is_saved && sh->is_unsaved)
-        log_event(LOG_LEVEL_NOTICE, "ledger", "state", "up", NULL);
-    else if (!is_saved && !sh->is_unsaved)
-        log_event(LOG_LEVEL_WARNING, "ledger", "state", "degraded", "error", e.text, NULL);
-    sh->is_unsaved = !is_saved;
+    tell_saved("ledger", &srv->shared->is_unsaved,
+               policy_save(srv->policy, st, clock_ms(), clock_wall_s(), &e) == 0, &e);
     save_hosts(srv, st);
 }
 

@@ -663,6 +663,12 @@ hosts_changed(struct hosts *h)
 }
 
 void
+hosts_set_changed(struct hosts *h)
+{
+    atomic_store(&h->has_changed, true);
+}
+
+void
 host_log(const struct host *h, const char *downstream, const char *error)
 {
     struct log_line l;

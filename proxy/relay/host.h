@@ -102,8 +102,9 @@ void route_wake(struct route *r);
  * it is. */
 void hosts_recall(struct hosts *h, struct span downstream, struct span label,
                   const struct smtp_capabilities *caps);
-/* Did some host's capabilities change since the last call? */
+/* Did some host's capabilities change since the last call?  And as if one had. */
 bool hosts_changed(struct hosts *h);
+void hosts_set_changed(struct hosts *h);
 
 /* For display: one call for each host. */
 struct host_view {

@@ -63,24 +63,31 @@ write_host(void *arg, const struct host_view *view)
     fprintf(out, " %s\n", view->downstream);
 }
 
-int
-host_memory_save(struct hosts *h, const char *state_dir, struct err *e)
+static int
+write_file(struct hosts *h, const char *state_dir, struct err *e)
 {
     char path[4096], fresh[4096];
 
-    if (!hosts_changed(h))
-        return 0;
     make_path(state_dir, "", path, sizeof(path));
     make_path(state_dir, ".new", fresh, sizeof(fresh));
     FILE *out = fopen(fresh, "we");
     if (out == NULL)
         return err_errno(e, ERR_STORAGE, errno, "%s/" FILE_NAME, state_dir);
     hosts_each(h, write_host, out);
-    bool is_ok = fflush(out) == 0 && fsync(fileno(out)) == 0;
+    bool is_ok = fflush(out) == 0 && !ferror(out) && fsync(fileno(out)) == 0;
     is_ok = fclose(out) == 0 && is_ok;
     if (is_ok && rename(fresh, path) == 0)
         return 0;
     int error = errno;
     unlink(fresh);
     return err_errno(e, ERR_STORAGE, error, "%s", path);
+}
+
+int
+host_memory_save(struct hosts *h, const char *state_dir, struct err *e)
+{
+    if (!hosts_changed(h) || write_file(h, state_dir, e) == 0)
+        return 0;
+    hosts_set_changed(h);
+    return -1;
 }

@@ -10,8 +10,8 @@
 
 /* Nothing, or a file that makes no sense, is no error: the hosts count as never reached. */
 void host_memory_load(struct hosts *h, const char *state_dir);
-/* Write the file anew if a host's capabilities changed since the last call.  -1 with E set when the
- * disk refuses. */
+/* Write the file anew if a host's capabilities changed since it was written.  -1 with E set when
+ * the disk refuses; the next call tries again. */
 int host_memory_save(struct hosts *h, const char *state_dir, struct err *e);
 
 #endif

@@ -175,6 +175,23 @@ def test_capabilities(world, state, octets):
     assert Run(world, state).knew == set(FILES)
 
 
+@pytest.mark.parametrize("name", ["capabilities", "capabilities.new"])
+def test_capabilities_that_cannot_be_saved(exchange, postern, name):
+    """It is said once, and tried until it works, though they have not changed again."""
+    mx = postern(downstream := exchange(), run=False)
+    state = mx.settings["server"]["state_dir"]
+    os.makedirs(os.path.join(state, name, "in the way"))
+    mx.start()
+    assert os.path.join(state, "capabilities") in mx.wait_log("downstream", state="degraded")["error"]
+    mx.save()
+    assert len(mx.events("downstream", state="degraded")) == 1
+    since = len(mx.log)
+    shutil.rmtree(os.path.join(state, name))
+    assert "host" not in mx.wait_log("downstream", state="up", since=since)
+    with open(os.path.join(state, "capabilities"), encoding="utf-8") as file:
+        assert file.read().startswith(downstream.host + " ")
+
+
 @pytest.mark.parametrize("name", [*FILES, "policy.mdb-lock", "recipients.key"])
 def test_not_readable(world, state, directory, name):
     """By `user`: nothing is damaged, and nothing is begun anew over it.  `-t` and the daemon say so."""
