@@ -34,9 +34,14 @@ struct round {
     size_t n_probes;
 };
 
+/* The thread has a copy of the name, and the host's own place is filled from the loop: at the end
+ * nobody waits for getaddrinfo, and the hosts go. */
 struct name_job {
     struct mailbox_item item;
     struct host *host; /* NULL: stop */
+    struct host_addresses found;
+    bool is_found;
+    char name[];
 };
 
 struct health {
@@ -96,7 +101,7 @@ names_thread(void *arg)
                 free(job);
                 continue;
             }
-            host_resolve(job->host);
+            job->is_found = host_resolve(job->name, &job->found);
             mailbox_post(n->answers, &job->item);
         }
     }
@@ -200,6 +205,19 @@ probe_start(struct probe *p)
         probe_end(p);
 }
 
+static struct name_job *
+name_job_new(struct host *host)
+{
+    struct span name = span_str(host_name(host));
+    struct name_job *job = calloc(1, sizeof(*job) + name.n + 1);
+
+    if (job == NULL)
+        return NULL;
+    job->host = host;
+    memcpy(job->name, name.p, name.n);
+    return job;
+}
+
 static void
 on_timer(evutil_socket_t fd, short what, void *arg)
 {
@@ -208,11 +226,10 @@ on_timer(evutil_socket_t fd, short what, void *arg)
 
     (void)fd;
     (void)what;
-    if (host_is_literal(p->host) || (job = calloc(1, sizeof(*job))) == NULL) {
+    if (host_is_literal(p->host) || (job = name_job_new(p->host)) == NULL) {
         probe_start(p);
         return;
     }
-    job->host = p->host;
     mailbox_post(p->health->names->questions, &job->item);
 }
 
@@ -227,6 +244,8 @@ on_names(evutil_socket_t fd, short what, void *arg)
     while (item != NULL) {
         struct name_job *job = (struct name_job *)item;
         item = item->next;
+        if (job->is_found) /* else the last addresses serve on */
+            host_set_addresses(job->host, &job->found);
         for (size_t i = 0; i < h->round.n_probes; i++) {
             struct probe *p = &h->round.probes[i];
             if (p->host == job->host && p->d == NULL && !evtimer_pending(p->timer, NULL))

@@ -442,25 +442,29 @@ host_addresses(struct host *h, struct host_addresses *out)
 }
 
 void
-host_resolve(struct host *h)
+host_set_addresses(struct host *h, const struct host_addresses *fresh)
+{
+    pthread_mutex_lock(&h->lock);
+    h->known.addresses = *fresh;
+    pthread_mutex_unlock(&h->lock);
+}
+
+bool
+host_resolve(const char *name, struct host_addresses *found)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
-    struct addrinfo *found = NULL;
+    struct addrinfo *all = NULL;
 
-    if (h->is_literal || getaddrinfo(h->name, NULL, &hints, &found) != 0)
-        return; /* the last addresses serve on */
-    struct host_addresses fresh = {.n = 0};
-    for (const struct addrinfo *a = found; a != NULL && fresh.n < HOST_ADDRESSES; a = a->ai_next) {
+    *found = (struct host_addresses){.n = 0};
+    if (getaddrinfo(name, NULL, &hints, &all) != 0)
+        return false;
+    for (const struct addrinfo *a = all; a != NULL && found->n < HOST_ADDRESSES; a = a->ai_next) {
         struct netaddr address = netaddr_of_sockaddr(a->ai_addr, NULL);
         if (address.family != 0)
-            fresh.v[fresh.n++] = address;
+            found->v[found->n++] = address;
     }
-    freeaddrinfo(found);
-    if (fresh.n == 0)
-        return;
-    pthread_mutex_lock(&h->lock);
-    h->known.addresses = fresh;
-    pthread_mutex_unlock(&h->lock);
+    freeaddrinfo(all);
+    return found->n > 0;
 }
 
 /* How many busy connections serve CLIENT. Under the lock. */

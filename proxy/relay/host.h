@@ -67,8 +67,11 @@ void host_set_capabilities(struct host *h, const struct smtp_capabilities *caps)
 /* False: its name has not been resolved yet. */
 bool host_addresses(struct host *h, struct host_addresses *out);
 bool host_is_literal(const struct host *h); /* an address: there is no name to resolve */
-/* Blocking getaddrinfo of a name; an address needs none. Health's own thread calls it. */
-void host_resolve(struct host *h);
+/* What its name resolves to now. */
+void host_set_addresses(struct host *h, const struct host_addresses *fresh);
+/* Blocking getaddrinfo.  Touches no host, so that the thread that calls it may outlive them all.
+ * False: nothing was found. */
+bool host_resolve(const char *name, struct host_addresses *found);
 
 /* --- the limit of connections to a host, over all loops --- */
 
