@@ -38,8 +38,9 @@ struct route {
     char *name;
     struct host **hosts;
     size_t n_hosts;
-    bool is_current;          /* named by the settings in force; under the owner's lock */
-    _Atomic uint64_t waiting; /* a bit for each loop */
+    bool is_current; /* named by the settings in force; under the owner's lock */
+    /* Requests of each loop: counted, since a loop may have a retired pool beside the new one. */
+    _Atomic unsigned waiting[HOST_LOOPS_MAX];
     _Atomic bool no_dsn_told;
 };
 
@@ -572,6 +573,12 @@ host_connections(struct host *h)
     return n;
 }
 
+int
+host_slots_left(struct host *h, int max)
+{
+    return max - host_connections(h);
+}
+
 void
 hosts_set_post(struct hosts *h, unsigned loop, route_post_fn *post, void *arg)
 {
@@ -592,28 +599,51 @@ tell(struct route *r, uint64_t mask)
     pthread_mutex_unlock(&r->owner->lock);
 }
 
+static bool
+has_idle(const struct route *r)
+{
+    bool found = false;
+
+    for (size_t i = 0; i < r->n_hosts && !found; i++) {
+        struct host *h = r->hosts[i];
+        pthread_mutex_lock(&h->lock);
+        found = h->total > (int)h->n_active;
+        pthread_mutex_unlock(&h->lock);
+    }
+    return found;
+}
+
 void
 route_wait(struct route *r, unsigned loop, bool waits)
 {
-    uint64_t bit = UINT64_C(1) << loop;
-
-    if (!waits)
-        atomic_fetch_and(&r->waiting, ~bit);
-    else if ((atomic_fetch_or(&r->waiting, bit) & bit) == 0)
-        tell(r, ~bit);
+    if (!waits) {
+        atomic_fetch_sub(&r->waiting[loop], 1);
+        return;
+    }
+    /* Counted before we look: who becomes idle behind our look finds it. */
+    atomic_fetch_add(&r->waiting[loop], 1);
+    if (has_idle(r))
+        tell(r, UINT64_MAX);
 }
 
-bool
-route_others_wait(const struct route *r, unsigned loop)
+unsigned
+route_waiting(const struct route *r)
 {
-    return (atomic_load_explicit(&r->waiting, memory_order_relaxed) & ~(UINT64_C(1) << loop)) != 0;
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < HOST_LOOPS_MAX; i++)
+        n += atomic_load(&r->waiting[i]);
+    return n;
 }
 
 void
 route_wake(struct route *r)
 {
-    uint64_t waiting = atomic_load(&r->waiting);
+    uint64_t waiting = 0;
 
+    for (unsigned i = 0; i < HOST_LOOPS_MAX; i++)
+        if (atomic_load(&r->waiting[i]) > 0)
+            waiting |= UINT64_C(1) << i;
     if (waiting != 0)
         tell(r, waiting);
 }

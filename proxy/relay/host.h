@@ -88,17 +88,21 @@ void host_slot_idle(struct host *h, const struct network *client);
 /* An idle connection was closed (a busy one becomes idle first). Tell the others by route_wake. */
 void host_slot_give(struct host *h);
 int host_connections(struct host *h); /* of all loops, probes included */
+/* Less than 0 when MAX was lowered. */
+int host_slots_left(struct host *h, int max);
 
 /* Loops that wait for a connection of a route hear of a free slot, and loops that keep idle ones
- * hear that another waits, through what they register here.  POST is called on the telling thread.
+ * hear that somebody waits, through what they register here.  POST is called on the telling thread.
  */
 #define HOST_LOOPS_MAX 64
 typedef void route_post_fn(void *arg, struct route *r);
 void hosts_set_post(struct hosts *h, unsigned loop, route_post_fn *post, void *arg);
-/* LOOP waits, or waits no more.  Starting to wait tells the other loops, for their idle ones. */
+/* A request of LOOP begins to wait, or waits no more.  All loops hear of each that begins while
+ * connections are idle, for one of them keeps those. */
 void route_wait(struct route *r, unsigned loop, bool waits);
-bool route_others_wait(const struct route *r, unsigned loop);
-/* A slot became free: tell the loops that wait. */
+/* How many requests wait, of all loops. */
+unsigned route_waiting(const struct route *r);
+/* A slot became free, or part of a client's share: tell the loops that wait. */
 void route_wake(struct route *r);
 
 /* A host offered CAPS when it was last seen, before this process: as if it had been reached, until

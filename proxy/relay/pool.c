@@ -72,15 +72,14 @@ struct pool {
     TAILQ_HEAD(, turn) turns;
     TAILQ_HEAD(, pool_request) failed;
     struct event *kick; /* tells failed requests, and serves new ones, from the loop */
+    unsigned n_waiting; /* requests in turns */
     bool is_retired;
-    bool waits; /* as reported to the route */
 };
 
 static void member_opened(void *owner);
 static void member_closed(void *owner, enum downstream_fail why, const struct smtp_reply *reply);
 static void member_idle(void *owner);
 static void serve(struct pool *p);
-static void wake(struct pool *p);
 
 static const struct downstream_events member_events = {
     .opened = member_opened, .closed = member_closed, .idle = member_idle};
@@ -101,15 +100,6 @@ pool_host_failed(struct pool *p, unsigned host, const char *error)
 /* --- requests --- */
 
 static void
-set_waits(struct pool *p, bool waits)
-{
-    if (p->waits == waits)
-        return;
-    p->waits = waits;
-    route_wait(p->route, p->place.loop_index, waits);
-}
-
-static void
 leave_turn(struct pool_request *r)
 {
     struct pool *p = r->pool;
@@ -123,8 +113,8 @@ leave_turn(struct pool_request *r)
         TAILQ_REMOVE(&p->turns, t, link);
         free(t);
     }
-    if (TAILQ_EMPTY(&p->turns))
-        set_waits(p, false);
+    p->n_waiting--;
+    route_wait(p->route, p->place.loop_index, false);
 }
 
 static bool
@@ -146,6 +136,8 @@ take_turn(struct pool_request *r)
     TAILQ_INSERT_TAIL(&t->requests, r, link);
     r->turn = t;
     r->state = REQUEST_WAITING;
+    p->n_waiting++;
+    route_wait(p->route, p->place.loop_index, true);
     return true;
 }
 
@@ -327,7 +319,30 @@ trim_idle(struct pool *p, unsigned host)
     }
 }
 
-/* A connection that has become idle: for who waits here, else kept, else for who waits elsewhere.
+/* What is idle when all were served who wait here is for those who wait elsewhere: they get as many
+ * slots as they are, first of what was idle longest.  True: some is left, since they wait for their
+ * share of a host that has room. */
+static bool
+give_up_idle(struct pool *p)
+{
+    int max = p->ds->max_connections;
+    unsigned others = route_waiting(p->route) - p->n_waiting;
+    struct member *m, *before;
+    bool is_left = false;
+
+    for (m = TAILQ_LAST(&p->members, member_list); others > 0 && m != NULL; m = before) {
+        before = TAILQ_PREV(m, member_list, link);
+        if (m->state != MEMBER_IDLE)
+            continue;
+        if (host_slots_left(p->hosts[m->host].host, max) < (int)others)
+            member_drop(m);
+        else
+            is_left = true;
+    }
+    return is_left;
+}
+
+/* A connection that has become idle: for who waits here, else for who waits elsewhere, else kept.
  */
 static void
 settle(struct member *m)
@@ -341,8 +356,8 @@ settle(struct member *m)
     serve(p);
     if (p->ds->idle_connections == 0)
         trim_idle(p, host);
-    if (route_others_wait(p->route, p->place.loop_index))
-        wake(p);
+    if (give_up_idle(p))
+        route_wake(p->route);
     pool_free_if_done(p);
 }
 
@@ -448,12 +463,12 @@ find_idle(struct pool *p, unsigned host, const struct pool_wish *wish)
 }
 
 static bool
-close_one_idle(struct pool *p, int host)
+close_one_idle(struct pool *p, unsigned host)
 {
     struct member *m;
 
     TAILQ_FOREACH_REVERSE(m, &p->members, member_list, link) {
-        if (m->state == MEMBER_IDLE && (host < 0 || m->host == (unsigned)host)) {
+        if (m->state == MEMBER_IDLE && m->host == host) {
             member_drop(m);
             return true;
         }
@@ -479,7 +494,7 @@ try_host(struct pool *p, unsigned host, struct pool_request *r, struct member **
     }
     enum host_slot slot = host_slot_take(h, p->ds->max_connections, &r->wish.client);
     /* Ours may be idle and yet of no use for this one. */
-    if (slot == HOST_SLOT_FULL && close_one_idle(p, (int)host))
+    if (slot == HOST_SLOT_FULL && close_one_idle(p, host))
         slot = host_slot_take(h, p->ds->max_connections, &r->wish.client);
     if (slot == HOST_SLOT_FULL)
         return TRY_FULL;
@@ -725,7 +740,6 @@ pool_ask(struct pool *p, const struct pool_wish *wish, const struct pool_callbac
             request_free(r);
             return NULL;
         }
-        set_waits(p, true);
         /* It may be served at once, but from the loop: we have not returned yet. */
         event_active(p->kick, EV_TIMEOUT, 0);
         break;
@@ -778,6 +792,13 @@ pool_give(struct pool *p, struct downstream *d, bool is_broken)
 }
 
 static void
+wake(struct pool *p)
+{
+    serve(p);
+    give_up_idle(p);
+}
+
+static void
 tick(struct pool *p, int64_t now_ms)
 {
     struct member *m, *next;
@@ -802,7 +823,7 @@ tick(struct pool *p, int64_t now_ms)
             }
         }
     }
-    serve(p);
+    wake(p);
 }
 
 void
@@ -814,14 +835,6 @@ pools_tick(struct pool_list *list, int64_t now_ms)
         next = TAILQ_NEXT(p, link);
         tick(p, now_ms);
     }
-}
-
-static void
-wake(struct pool *p)
-{
-    serve(p);
-    if (TAILQ_EMPTY(&p->turns) && route_others_wait(p->route, p->place.loop_index))
-        close_one_idle(p, -1);
 }
 
 void

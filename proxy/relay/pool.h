@@ -81,7 +81,7 @@ void pool_give(struct pool *p, struct downstream *d, bool is_broken);
 void pool_host_failed(struct pool *p, unsigned host, const char *error);
 /* Once a second: idle connections whose time is over, waiters whose time is over. */
 void pools_tick(struct pool_list *list, int64_t now_ms);
-/* Another loop waits for, or has freed, a connection of ROUTE. */
+/* Somebody waits for a connection of ROUTE, or one was freed. */
 void pools_wake(struct pool_list *list, const struct route *route);
 
 #endif

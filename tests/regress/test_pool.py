@@ -413,6 +413,25 @@ def test_new_connection_lacks_what_the_message_needs(exchange, postern):
     assert deliver(mx).status == "250 2.6.0"
 
 
+def test_idle_connections_go_to_all_who_wait_at_another_worker(exchange, postern):
+    """Which client falls to which worker is chance.  With as many connections as clients all are served at once,
+    whoever keeps those of the round before."""
+    mx = postern(downstream := exchange(), settings={
+        "server": {"workers": 2},
+        "downstream exchange": {"max_connections": 6, "idle_connections": 6, "queue_timeout": "5m"}})
+    for number in range(12):
+        downstream.on("EOD", gate := faults.Gate())
+        clients = [mx.client(source=f"127.0.0.{n + 10}") for n in range(6)]
+        for client in clients:
+            client.envelope("a@example.org", "anna@example.test")
+            client.ok("DATA")
+        for n, client in enumerate(clients):
+            client.send(CONTENT + b"%d %d\r\n.\r\n" % (number, n))
+        gate.reached.wait_count(6)
+        gate.open()
+        assert [client.reply().status for client in clients] == ["250 2.6.0"] * 6
+
+
 def test_two_workers_share_the_limit(exchange, postern):
     mx = postern(downstream := exchange(), settings={
         "server": {"workers": 2}, "downstream exchange": {"max_connections": 2}})
