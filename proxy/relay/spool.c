@@ -69,6 +69,7 @@ struct spool_file {
     int fd; /* made by the thread before it has written anything; -1: not yet */
     uint64_t size;
     _Atomic size_t unwritten;
+    _Atomic bool has_failed; /* a write: there is a hole */
     _Atomic bool is_awaited; /* the owner wants to know of the next write */
     LIST_HEAD(, job) writes; /* not begun; under the spool's lock */
     char *read_block;
@@ -212,8 +213,11 @@ do_write(struct spool *s, struct job *j)
     }
     if (f->fd < 0)
         open_file(s, f);
-    j->is_ok = f->fd >= 0 && has_room(s, f->fd) && write_all(f->fd, j->block, j->n, j->offset);
+    j->is_ok = !atomic_load(&f->has_failed) && f->fd >= 0 && has_room(s, f->fd) &&
+               write_all(f->fd, j->block, j->n, j->offset);
     free_block(j);
+    if (!j->is_ok)
+        atomic_store(&f->has_failed, true);
     /* In this order, as spool_file_is_behind has it the other way round: one sees the other. */
     atomic_fetch_sub(&f->unwritten, j->n);
     if (atomic_exchange(&f->is_awaited, false) || !j->is_ok)
@@ -232,7 +236,8 @@ do_job(struct spool *s, struct job *j)
         do_write(s, j);
         return;
     case JOB_READ:
-        j->is_ok = f->fd >= 0 && read_all(f->fd, f->read_block, j->n, j->offset);
+        j->is_ok = !atomic_load(&f->has_failed) && f->fd >= 0 &&
+                   read_all(f->fd, f->read_block, j->n, j->offset);
         answer(j);
         return;
     case JOB_CLOSE:
@@ -504,9 +509,10 @@ spool_file_read(struct spool_file *f, uint64_t offset, size_t n, const char **da
 {
     if (f->read_block == NULL && (f->read_block = malloc(SPOOL_BLOCK)) == NULL)
         return false;
-    /* What was written is in the kernel's cache as a rule: a copy, and no thread to wake. */
+    /* What was written is in the kernel's cache as a rule: a copy, and no thread to wake.  Where it
+     * was not, there may be a hole. */
     struct iovec iov = {.iov_base = f->read_block, .iov_len = n};
-    if (atomic_load(&f->unwritten) == 0 &&
+    if (atomic_load(&f->unwritten) == 0 && !atomic_load(&f->has_failed) &&
         preadv2(f->fd, &iov, 1, (off_t)offset, RWF_NOWAIT) == (ssize_t)n) {
         *data = f->read_block;
         return true;
