@@ -123,15 +123,23 @@ answer_ours(struct session *s, enum smtp_reply_id id)
     answer(s, span_of(text, smtp_reply_format(id, NULL, text)), 0, NULL);
 }
 
+/* The same recipient twice is one delivery. */
+static bool
+is_there_already(const struct session_transaction *tx, const struct session_candidate *c)
+{
+    for (size_t i = 0; i < tx->message->n_recipients; i++)
+        if (span_is(span_of(c->canonical, c->canonical_n), tx->message->recipients[i].canonical))
+            return true;
+    return false;
+}
+
 static bool
 add_recipient(struct session *s, const struct session_candidate *c)
 {
     struct session_transaction *tx = s->tx;
 
-    /* The same recipient twice is one delivery. */
-    for (size_t i = 0; i < tx->message->n_recipients; i++)
-        if (span_is(span_of(c->canonical, c->canonical_n), tx->message->recipients[i].canonical))
-            return true;
+    if (is_there_already(tx, c))
+        return true;
     bool is_directory = c->domain->recipients == SETTINGS_RECIPIENTS_DIRECTORY &&
                         c->input.recipient == DECIDE_RECIPIENT_FOUND &&
                         c->source != DIR_SOURCE_NONE;
@@ -517,9 +525,11 @@ fill_input(struct session *s, struct session_candidate *c)
     c->input.is_other_route =
         tx->domain != NULL && strcmp(tx->domain->downstream, c->domain->downstream) != 0;
     c->share_limit = marks_limit(marks, sender, canonical, c->now_ms);
-    c->input.is_full = tx->message->n_recipients >= (size_t)s->st->server.max_recipients;
-    if (!c->input.is_full && !mark_share_allows(&tx->share, c->share_limit))
-        c->input.is_full = c->input.is_halved = true;
+    if (!is_there_already(tx, c)) {
+        c->input.is_full = tx->message->n_recipients >= (size_t)s->st->server.max_recipients;
+        if (!c->input.is_full && !mark_share_allows(&tx->share, c->share_limit))
+            c->input.is_full = c->input.is_halved = true;
+    }
     c->input.is_blocked = acl_recipient_blocked(s->st, canonical);
     c->input.is_trap = acl_is_trap(s->st, canonical);
     c->input.is_marked = marks_has(marks, canonical, c->now_ms);

@@ -211,6 +211,16 @@ def test_halving_outlives_a_crash(mx):
     assert taken(mx, NAMES[:4]) == list(NAMES[:2])
 
 
+def test_the_same_recipient_twice_is_none_too_many(mx):
+    """It would be sent to once more, and delivered to."""
+    mx.exchange.on("EOD", faults.reply(LATE))
+    assert deliver(mx, "anna", "ben") == "451 4.5.0"
+    client = mx.client()
+    client.ok("MAIL FROM:<sender@example.org>")
+    assert [client.command(f"RCPT TO:<{name}@example.test>").status for name in ("anna", "Anna", "ben")] == [
+        "250 2.1.5", "250 2.1.5", "452 4.5.3"]
+
+
 def test_a_message_s_own_fault_halves_nobody(mx):
     mx.exchange.on("EOD", faults.reply("554 5.6.0 Corrupt message content"))
     assert deliver(mx, *NAMES[:4]) == "554 5.6.0"

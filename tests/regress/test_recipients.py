@@ -376,6 +376,14 @@ def test_what_one_downstream_said_is_not_what_another_says(exchange, postern, ho
     assert mx.rcpt("boss@example.test").status == "250 2.1.5"
 
 
+def test_the_same_recipient_twice_is_none_too_many(exchange, postern):
+    mx = postern(exchange(), settings={"server": {"max_recipients": 1}})
+    client = mx.client()
+    client.ok("MAIL FROM:<a@example.org>")
+    assert [rcpt(client, f"<{name}@example.test>").status for name in ("anna", "ANNA", "ben")] == [
+        "250 2.1.5", "250 2.1.5", "452 4.5.3"]
+
+
 def test_a_downstream_without_null_senders_says_nothing_of_recipients(exchange, postern):
     """Exchange's sender filter refuses MAIL FROM:<> by 5.1.0, which is no unknown user."""
     from harness import exchange as faults
