@@ -121,10 +121,11 @@ bool
 attempt_lost(struct attempt *a, enum downstream_fail fail)
 {
     bool is_silent = fail == DOWNSTREAM_TIMEOUT;
+    /* A silent one does not count: the next would take reply_timeout again. */
+    bool may_be_stale = a->was_kept && !is_silent && fail != DOWNSTREAM_LACKS;
 
     attempt_give(a, true);
-    /* A silent one does not count: the next would take reply_timeout again. */
-    if (!is_silent && a->was_kept && ++a->n_stale <= STALE_MAX)
+    if (may_be_stale && ++a->n_stale <= STALE_MAX)
         return false;
     a->wish.tried |= UINT64_C(1) << a->host;
     /* A host that says 421, ends one connection or answers oddly on it may serve the others well;

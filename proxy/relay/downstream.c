@@ -47,6 +47,7 @@ struct downstream {
     enum state state;
     bool is_tls;
     bool has_opened;
+    bool is_bound; /* by XCLIENT to a client, and no other can be told of */
     struct smtp_capabilities caps;
     struct smtp_reply_reader reader;
     int64_t opened_ms;
@@ -54,6 +55,7 @@ struct downstream {
     bool *is_gone; /* of an input call under way: set when D is freed inside it */
 
     /* the transaction */
+    uint32_t needs; /* SMTP_CAP_BITs */
     struct message *message;
     struct content content;
     bool uses_bdat;
@@ -92,51 +94,31 @@ downstream_fail_text(enum downstream_fail fail)
                                         [DOWNSTREAM_LOST] = "connection lost",
                                         [DOWNSTREAM_GARBLED] = "unexpected reply",
                                         [DOWNSTREAM_CLOSING] = "closing",
+                                        [DOWNSTREAM_LACKS] = "not offered to this client",
                                         [DOWNSTREAM_CONTENT] = "the held message cannot be read"};
 
     return texts[fail];
 }
 
 static void
-set_timer(struct downstream *d, int64_t ms)
-{
-    struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
-
-    event_add(d->timer, &tv);
-}
-
-static void
 set_state(struct downstream *d, enum state state)
 {
+    const struct settings_downstream *ds = d->target.settings;
+    int64_t ms = ds->reply_timeout;
+
     d->state = state;
-    switch (state) {
-    case STATE_CONNECTING:
-    case STATE_HANDSHAKE:
-        set_timer(d, d->target.settings->connect_timeout);
-        break;
-    case STATE_FINAL:
-        set_timer(d, d->target.settings->data_timeout);
-        break;
-    case STATE_IDLE:
-    case STATE_CLOSED:
+    if (state == STATE_IDLE || state == STATE_CLOSED) {
         event_del(d->timer); /* the pool keeps the time of idle ones */
-        break;
-    case STATE_QUIT:
-        set_timer(d, 1000);
-        break;
-    case STATE_GREETING:
-    case STATE_EHLO:
-    case STATE_HELO:
-    case STATE_STARTTLS:
-    case STATE_XCLIENT:
-    case STATE_XCLIENT_EHLO:
-    case STATE_ENVELOPE:
-    case STATE_DATA:
-    case STATE_CONTENT:
-    case STATE_RESET:
-        set_timer(d, d->target.settings->reply_timeout);
-        break;
+        return;
     }
+    if (state == STATE_CONNECTING || state == STATE_HANDSHAKE)
+        ms = ds->connect_timeout;
+    else if (state == STATE_FINAL)
+        ms = ds->data_timeout;
+    else if (state == STATE_QUIT)
+        ms = 1000;
+    event_add(d->timer,
+              &(struct timeval){.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000 * 1000)});
 }
 
 static bool
@@ -381,9 +363,10 @@ put_envelope(struct downstream *d)
 }
 
 static void
-begin(struct downstream *d)
+begin(struct downstream *d, uint32_t needs)
 {
     d->transactions++;
+    d->needs = needs;
     d->mail_refused = false;
     d->n_refused = 0;
     memset(&d->decisive, 0, sizeof(d->decisive));
@@ -410,9 +393,10 @@ put_transaction(struct downstream *d, const struct downstream_client *client)
 }
 
 void
-downstream_send(struct downstream *d, struct message *m, const struct downstream_client *client)
+downstream_send(struct downstream *d, struct message *m, uint32_t needs,
+                const struct downstream_client *client)
 {
-    begin(d);
+    begin(d, needs);
     d->message = m;
     put_transaction(d, client);
 }
@@ -421,7 +405,7 @@ void
 downstream_ask(struct downstream *d, const char *sender, const char *recipient, bool is_smtputf8,
                const struct downstream_client *client)
 {
-    begin(d);
+    begin(d, is_smtputf8 ? SMTP_CAP_BIT(SMTPUTF8) : 0);
     d->ask_sender = span_dup(span_str(sender));
     d->ask_recipient = span_dup(span_str(recipient));
     d->ask_smtputf8 = is_smtputf8;
@@ -618,7 +602,12 @@ ehlo_reply(struct downstream *d, const struct smtp_reply *reply)
     if (d->state != STATE_HELO)
         smtp_capabilities_parse(smtp_reply_reader_text(&d->reader), &d->caps);
     if (d->state == STATE_XCLIENT_EHLO) {
-        put_envelope(d);
+        /* What it offers to this client may be less than what it was chosen for. */
+        d->is_bound = !offers(d, SMTP_CAP_BIT(XCLIENT));
+        if ((d->needs & ~d->caps.bits) != 0)
+            fail(d, DOWNSTREAM_LACKS, NULL);
+        else
+            put_envelope(d);
         return;
     }
     if (d->target.tls != NULL && !d->is_tls) {
@@ -866,6 +855,12 @@ bool
 downstream_is_usable(const struct downstream *d)
 {
     return d->state == STATE_IDLE && stream_is_quiet(d->stream);
+}
+
+bool
+downstream_is_bound(const struct downstream *d)
+{
+    return d->is_bound;
 }
 
 bool

@@ -28,6 +28,7 @@ enum downstream_fail {
     DOWNSTREAM_LOST,    /* the connection ended */
     DOWNSTREAM_GARBLED, /* it does not speak SMTP, or out of turn */
     DOWNSTREAM_CLOSING, /* it said 421 */
+    DOWNSTREAM_LACKS,   /* it does not offer to XCLIENT's client what the transaction needs */
     DOWNSTREAM_CONTENT, /* we could not read the message back from the spool */
 };
 
@@ -90,8 +91,9 @@ void downstream_set_owner(struct downstream *d, const struct downstream_events *
                           void *owner);
 
 /* Send M in one burst: MAIL and all RCPT; when all are accepted, the content.  If some recipient is
- * refused nothing is delivered.  M is read only, and must stay until `finished`. */
-void downstream_send(struct downstream *d, struct message *m,
+ * refused nothing is delivered.  NEEDS are SMTP_CAP_BITs, without which it is not sent.  M is read
+ * only, and must stay until `finished`. */
+void downstream_send(struct downstream *d, struct message *m, uint32_t needs,
                      const struct downstream_client *client);
 /* MAIL FROM:<SENDER>, RCPT TO:<RECIPIENT>, RSET: the decisive reply in the result. */
 void downstream_ask(struct downstream *d, const char *sender, const char *recipient,
@@ -103,6 +105,8 @@ void downstream_block(struct downstream *d, bool is_ok, const char *data, size_t
 bool downstream_is_past_end(const struct downstream *d);
 /* Idle, and nothing has come that would be taken for the answer to what is sent next. */
 bool downstream_is_usable(const struct downstream *d);
+/* XCLIENT has told the host of a client, and it takes no other: this is of use for none. */
+bool downstream_is_bound(const struct downstream *d);
 bool downstream_is_closed(const struct downstream *d); /* of no more use */
 /* Why it failed, for an administrator: the system's or OpenSSL's reason, or the host's reply.  Its
  * kind is ERR_NONE while it has not. */

@@ -299,7 +299,8 @@ member_become_idle(struct member *m)
 static bool
 is_worn(const struct pool *p, const struct member *m, int64_t now_ms)
 {
-    return now_ms - downstream_opened_ms(m->d) >= p->ds->connection_lifetime ||
+    return downstream_is_bound(m->d) ||
+           now_ms - downstream_opened_ms(m->d) >= p->ds->connection_lifetime ||
            downstream_transactions(m->d) >= p->ds->connection_messages;
 }
 

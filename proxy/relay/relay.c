@@ -69,7 +69,7 @@ ready(void *arg)
     struct downstream_client client = attempt_client(&r->attempt);
 
     downstream_set_owner(r->attempt.d, &burst_events, r);
-    downstream_send(r->attempt.d, r->message, &client);
+    downstream_send(r->attempt.d, r->message, r->attempt.wish.needs, &client);
 }
 
 static void

@@ -420,3 +420,41 @@ def test_marked_recipient_is_asked_for_as_this_client(inner):
     lines = asked_since(one.exchange, since)
     assert any(line.startswith("XCLIENT ") and "ADDR=198.51.100.2" in line
                for line in lines[:lines.index("MAIL FROM:<a@example.org>")]), lines
+
+
+def offers_less_after_xclient(*keywords):
+    """At EHLO: once the downstream was told of a client it lacks these."""
+    def action(step):
+        if not any(c.verb == "XCLIENT" for c in step.connection.commands):
+            return None
+        lines = [line[4:] for line in step.usual.split("\r\n") if not any(word in line for word in keywords)]
+        return "\r\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"])
+    return action
+
+
+def test_a_downstream_that_takes_one_client_only(inner):
+    """The connection is the first one's: the second has another."""
+    one = inner()
+    one.exchange.on("EHLO", offers_less_after_xclient("XCLIENT"))
+    for n in range(2):
+        client = one.client(source=PROXY, told=f"198.51.100.{n + 1}")
+        assert client.deliver(CONTENT + b"%d\r\n" % n, "anna@example.test").status == "250 2.6.0"
+    assert [[c.line.split()[2] for c in t.commands if c.verb == "XCLIENT"] for t in one.exchange.transactions()] == [
+        ["ADDR=198.51.100.1"], ["ADDR=198.51.100.2"]]
+
+
+@pytest.mark.parametrize("lacking, mail, content", [
+    ("CHUNKING", " BODY=BINARYMIME", b"Subject: x\n\nbare\r.\r\n\0"), ("BINARYMIME", " BODY=BINARYMIME", b"\0\n"),
+    ("SMTPUTF8", " SMTPUTF8", CONTENT)])
+def test_a_downstream_that_offers_this_client_less(mx, lacking, mail, content):
+    """The message is not sent without what it needs; other ones are."""
+    offer = ["PIPELINING", "8BITMIME", "CHUNKING", "BINARYMIME", "SMTPUTF8", f"XCLIENT {XCLIENT}"]
+    one = mx({"downstream exchange": {"xclient": "yes"}}, capabilities=offer)
+    one.exchange.on("EHLO", offers_less_after_xclient(lacking))
+    client = one.client(source=PROXY, told=STRANGER)
+    client.ehlo()
+    for _ in range(2):
+        client.envelope("a@example.org", "anna@example.test", mail=mail)
+        assert client.bdat(content)[-1].code == 451
+    assert not one.exchange.received
+    assert client.deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
