@@ -187,19 +187,28 @@ key_of(const struct resolver *r, const struct resolver_item *item)
     return siphash128(&r->key, text, n);
 }
 
+struct hash128
+resolver_cache_key(const struct resolver *r, enum resolver_kind kind, const struct netaddr *address,
+                   const char *name)
+{
+    char text[2 + sizeof address->octets + RESOLVER_SENDER_MAX];
+
+    text[0] = (char)kind;
+    text[1] = (char)address->family;
+    size_t n = append(text, 2, address->octets, sizeof address->octets);
+    while (*name != '\0')
+        text[n++] = ascii_lower(*name++);
+    return siphash128(&r->key, text, n);
+}
+
 /* The key of a result that is general: of the client and the domain. */
 static struct hash128
 spf_key(const struct resolver *r, const struct resolver_item *item)
 {
-    char text[1 + sizeof item->address.octets + RESOLVER_SENDER_MAX];
     const char *at = strrchr(item->sender, '@');
     const char *domain = at != NULL ? at + 1 : item->sender[0] != '\0' ? item->sender : item->helo;
-    size_t n = append(text, 0, &item->address.family, 1);
 
-    n = append(text, n, item->address.octets, sizeof item->address.octets);
-    while (*domain != '\0')
-        text[n++] = ascii_lower(*domain++);
-    return siphash128(&r->key, text, n);
+    return resolver_cache_key(r, RESOLVER_SPF, &item->address, domain);
 }
 
 static struct lookup *

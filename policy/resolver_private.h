@@ -120,6 +120,10 @@ struct resolver {
 
 /* A time to live as it is used. */
 int64_t resolver_ttl_ms(uint32_t ttl_s);
+/* The cache's key for a question of KIND about ADDRESS and NAME, a domain or a zone shorter than
+ * RESOLVER_SENDER_MAX.  Without KIND they would meet: anybody may send for a zone's name. */
+struct hash128 resolver_cache_key(const struct resolver *r, enum resolver_kind kind,
+                                  const struct netaddr *address, const char *name);
 /* Take up a question. */
 void resolver_take(struct resolver *r, struct resolver_item *item);
 /* All who wait for L get ANSWER; L is freed. */

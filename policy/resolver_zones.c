@@ -186,18 +186,6 @@ resolver_zones_cancel(struct lookup *l)
     }
 }
 
-static struct hash128
-zone_key(const struct resolver *r, const struct netaddr *address, const struct zone *z)
-{
-    char text[1 + sizeof address->octets + DNS_NAME_TEXT];
-    size_t name_n = strlen(z->spec.name);
-
-    text[0] = (char)address->family;
-    memcpy(text + 1, address->octets, sizeof address->octets);
-    memcpy(text + 1 + sizeof address->octets, z->spec.name, name_n);
-    return siphash128(&r->key, text, 1 + sizeof address->octets + name_n);
-}
-
 /* True if LISTS, by zone I, are among those asked: L is ended. */
 static bool
 is_found(struct lookup *l, size_t i, unsigned lists)
@@ -239,7 +227,7 @@ begin_zone(struct lookup *l, size_t i)
     zq->is_begun = true;
     if (r->zones[i].state == ZONE_DOWN)
         return false;
-    zq->key = zone_key(r, &l->waiting->address, &r->zones[i]);
+    zq->key = resolver_cache_key(r, RESOLVER_DNSBL, &l->waiting->address, r->zones[i].spec.name);
     if (dns_cache_get(r->cache, zq->key, clock_ms(), &lists))
         return is_found(l, i, lists);
     if (dns_reverse_name(q.name, &l->waiting->address, r->zones[i].spec.name))

@@ -32,6 +32,8 @@ helo A 192.0.2.3
 2.2.0.192.bl A 127.0.0.12
 3.2.0.192.bl A 127.255.255.254
 *.everybody A 127.0.0.2
+strict TXT "v=spf1 -all"
+2.0.0.127.strict A 127.0.0.2
 """
 
 DENIED = "550 5.7.1"
@@ -258,6 +260,18 @@ def test_ndrs_go_to_proven_senders_only(mx, address, helo, sender, proven):
     recipient = one.exchange.delivered[0].recipients[0]
     assert ("NOTIFY=NEVER" in recipient) is not proven
     assert one.wait_log("message").get("ndr") == (None if proven else "no")
+
+
+@pytest.mark.parametrize("zone, address, verdict", [
+    ("bl.dns.test", "192.0.2.1", DENIED),
+    ("strict.dns.test", "192.0.2.77", ACCEPTED),
+])
+def test_spf_of_a_zones_name_is_no_answer_of_the_zone(mx, zone, address, verdict):
+    """Neither does it take a listed client off, nor does a failure list an innocent one."""
+    one = mx(dnsbl={"null_sender": zone}, **{"remote_domain default": {"ndr": "unproven"}})
+    client = session(one, address)
+    assert client.deliver(CONTENT, "anna@example.test", sender=f"a@{zone}").status == "250 2.6.0"
+    assert rcpt(one, address) == verdict
 
 
 @contextlib.contextmanager

@@ -48,6 +48,8 @@ static const struct row {
     {"1.2.0.192.nobody.test", DNS_A, "127.0.0.2"},
     {"2.0.0.127.late.test", DNS_A, "127.0.0.2"},
     {"1.2.0.192.late.test", DNS_A, NULL},
+    {"2.0.0.127.strict.test", DNS_A, "127.0.0.2"},
+    {"strict.test", DNS_TXT, "v=spf1 -all"},
 };
 
 static const char *gone; /* a name that is not there for now */
@@ -476,6 +478,23 @@ test_dnsbl_deadline(void **state)
     assert_int_equal(asked, before);
 }
 
+/* What SPF said of a sender whose domain is a zone's name is no answer of the zone, nor the other
+ * way round. */
+static void
+test_sender_of_a_zones_name(void **state)
+{
+    enum { N = DNSBL_NULL_SENDER };
+    (void)state;
+
+    set_zones("bl.test, strict.test", "");
+    assert_int_equal(spf("192.0.2.1", "h.test", "x@bl.test"), SPF_NONE);
+    assert_string_equal(dnsbl("192.0.2.1", N), "bl.test");
+    assert_int_equal(spf("192.0.2.77", "h.test", "x@strict.test"), SPF_FAIL);
+    assert_string_equal(dnsbl("192.0.2.77", N), "");
+    assert_string_equal(dnsbl("192.0.2.78", N), "");
+    assert_int_equal(spf("192.0.2.78", "h.test", "x@strict.test"), SPF_FAIL);
+}
+
 /* What is logged, which goes to stderr while no log is open. */
 static struct {
     FILE *file;
@@ -702,6 +721,7 @@ main(void)
         RESOLVER_TEST(test_cancel),
         RESOLVER_TEST(test_dnsbl),
         RESOLVER_TEST(test_dnsbl_deadline),
+        RESOLVER_TEST(test_sender_of_a_zones_name),
         RESOLVER_TEST(test_warnings),
         RESOLVER_TEST(test_bad_settings),
         RESOLVER_TEST(test_threads),
