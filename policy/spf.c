@@ -8,7 +8,7 @@
 
 enum {
     TERMS_MAX = 10, /* that ask the DNS */
-    VOIDS_MAX = 2,
+    VOIDS_MAX = 2,  /* of these, that found nothing */
     NAMES_MAX = 10, /* of a mx or ptr */
     DEPTH_MAX = TERMS_MAX + 1,
     LOCAL_MAX = 320
@@ -51,6 +51,7 @@ struct spf {
     enum step step;
     struct dns_question question;
     unsigned terms, voids;
+    unsigned void_term; /* the last that counts as void: its number, of `terms` */
     bool is_personal;
     struct names mx;
     /* The client's names: those it claims while they are looked up, then (has_ptr) those that lead
@@ -430,13 +431,24 @@ answer_record(struct spf *s, const struct dns_answer *a)
         done(s, SPF_PERMERROR);
 }
 
+/* The term at hand found nothing.  It is terms that are limited (4.6.4): a mx whose hosts have no
+ * address of the client's family is one, however many they are. */
+static bool
+is_void_too_many(struct spf *s)
+{
+    if (s->void_term == s->terms)
+        return false;
+    s->void_term = s->terms;
+    return ++s->voids > VOIDS_MAX;
+}
+
 /* A look-up for a mechanism: a failure, or one void too many, ends the check (4.6.4, 5). */
 static bool
 is_over(struct spf *s, const struct dns_answer *a)
 {
     if (a->status == DNS_TROUBLE)
         done(s, SPF_TEMPERROR);
-    else if (a->status == DNS_NONE && ++s->voids > VOIDS_MAX)
+    else if (a->status == DNS_NONE && is_void_too_many(s))
         done(s, SPF_PERMERROR);
     return s->step == STEP_DONE;
 }

@@ -13,8 +13,9 @@
  *     while ((q = spf_question(s)) != NULL)
  *         spf_answer(s, answer to q);
  *
- * The limits of section 4.6.4 bound it: ten terms that ask (so includes are no deeper), two void
- * look-ups, ten names of a mx or ptr; and SPF_RECORD_MAX.  In all at most 132 questions. */
+ * The limits of section 4.6.4 bound it: ten terms that ask (so includes are no deeper), two of
+ * them with void look-ups, ten names of a mx or ptr; and SPF_RECORD_MAX.  In all at most 132
+ * questions. */
 
 #define SPF_RECORD_MAX 4096 /* octets; a longer record is a permerror */
 

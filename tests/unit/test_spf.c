@@ -166,6 +166,10 @@ static const char *const zone[][3] = {
     {"nullmx.test", "MX", "."},
     {"slow.test", "TIMEOUT", ""},
     {"half.test", "MX", "slow.test"},
+    {"four.test", "A", "192.0.2.1"},
+    {"four.test", "MX", "four.test"},
+    {"four.test", "MX", "other.test"},
+    {"four.test", "MX", "odd_name:x/y.test"},
     {"odd_name:x/y.test", "A", "192.0.2.1"},
     /* policies to include */
     {"p.pass.test", "TXT", "v=spf1 +all"},
@@ -178,6 +182,7 @@ static const char *const zone[][3] = {
     {"p.faulty.test", "TXT", "v=spf1 all:"},
     {"p.own.test", "TXT", "v=spf1 a -all"},
     {"p.own.test", "A", "192.0.2.77"},
+    {"p.void.test", "TXT", "v=spf1 a:x2.test -all"},
     {"p.local.test", "TXT", "v=spf1 exists:%{l}.test -all"},
     {"p.domain.test", "TXT", "v=spf1 exists:%{d}.%{o}.x.test -all"},
     {"p.domain.test.own.test.x.test", "A", "127.0.0.2"},
@@ -405,6 +410,11 @@ static const struct {
     {"v=spf1 a:x1.test a:x2.test -all", V4, SPF_FAIL},
     {"v=spf1 a:x1.test a:x2.test exists:x3.test -all", V4, SPF_PERMERROR},
     {"v=spf1 mx:x1.test mx:x2.test a:x3.test -all", V4, SPF_PERMERROR},
+    /* a mx is one term, however many of its hosts have no address of the client's family */
+    {"v=spf1 a:four.test mx:four.test ip6:2001:db8::/32 -all", V6, SPF_PASS},
+    {"v=spf1 mx:four.test mx:four.test -all", V6, SPF_FAIL},
+    {"v=spf1 mx:four.test mx:four.test a:four.test -all", V6, SPF_PERMERROR},
+    {"v=spf1 mx:four.test a:x1.test include:p.void.test -all", V6, SPF_PERMERROR},
 };
 
 static void
