@@ -108,7 +108,9 @@ open_domain(struct spf *s, struct span domain)
     return true;
 }
 
-/* The parts of an address; no local part is postmaster (4.3). */
+/* The parts of an address; no local part is postmaster (4.3), and of one that is longer than any in
+ * use the beginning will do: a domain's result must not depend on who uses its name.  False if the
+ * domain is longer than any. */
 static bool
 set_sender(struct spf *s, struct span sender, struct span helo)
 {
@@ -120,8 +122,10 @@ set_sender(struct spf *s, struct span sender, struct span helo)
     struct span domain = sender.n > 0 ? span_of(sender.p + at, sender.n - at) : helo;
     if (local.n == 0)
         local = span_str("postmaster");
-    return span_copy(s->local, sizeof s->local, local) &&
-           span_copy(s->sender_domain, sizeof s->sender_domain, domain);
+    if (local.n > LOCAL_MAX)
+        local.n = LOCAL_MAX;
+    (void)span_copy(s->local, sizeof s->local, local);
+    return span_copy(s->sender_domain, sizeof s->sender_domain, domain);
 }
 
 struct spf *

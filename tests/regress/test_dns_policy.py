@@ -248,6 +248,7 @@ def test_lies_of_a_name_server(exchange, postern):
     ("192.0.2.1", "x.dns.test", "a@sender.dns.test", True),
     ("192.0.2.2", "x.dns.test", "a@sender.dns.test", True),
     ("192.0.2.9", "x.dns.test", "a@sender.dns.test", False),
+    pytest.param("192.0.2.1", "x.dns.test", "x" * 325 + "@sender.dns.test", True, id="long local part"),
     ("192.0.2.1", "x.dns.test", "a@nowhere.dns.test", False),
     ("192.0.2.1", "x.dns.test", "a@refused.invalid", False),
     ("192.0.2.3", "helo.dns.test", "", True),

@@ -472,6 +472,28 @@ test_identities(void **state)
     dns_clear(&d);
 }
 
+/* It is checked for its domain's record like any other; %{l} is the beginning of it. */
+static void
+test_long_local_parts(void **state)
+{
+    static struct dns d;
+    char sender[600] = "";
+    bool is_general;
+    (void)state;
+
+    for (size_t n = 319; n < 570; n += 50) {
+        memset(sender, 'x', n);
+        memcpy(sender + n, "@own.test", sizeof "@own.test");
+        own_zone(&d, "v=spf1 +all");
+        assert_int_equal(check(&d, V4, "h.test", sender, &is_general), SPF_PASS);
+        assert_true(is_general);
+        own_zone(&d, "v=spf1 exists:%{l}.test -all");
+        assert_int_equal(check(&d, V4, "h.test", sender, &is_general), SPF_FAIL);
+        assert_false(is_general);
+    }
+    dns_clear(&d);
+}
+
 static void
 test_general(void **state)
 {
@@ -703,10 +725,11 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_records),    cmocka_unit_test(test_identities),
-        cmocka_unit_test(test_general),    cmocka_unit_test(test_name_limits),
-        cmocka_unit_test(test_most_work),  cmocka_unit_test(test_long_record),
-        cmocka_unit_test(test_long_names), cmocka_unit_test(test_public_suite),
+        cmocka_unit_test(test_records),          cmocka_unit_test(test_identities),
+        cmocka_unit_test(test_general),          cmocka_unit_test(test_name_limits),
+        cmocka_unit_test(test_most_work),        cmocka_unit_test(test_long_record),
+        cmocka_unit_test(test_long_names),       cmocka_unit_test(test_public_suite),
+        cmocka_unit_test(test_long_local_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
