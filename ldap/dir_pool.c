@@ -10,12 +10,12 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file_version.h"
 #include "base/siphash.h"
 #include "ldap/dir_connection.h"
 #include "ldap/dir_job.h"
 #include "ldap/dir_scout.h"
 #include "ldap/dir_servers.h"
-#include "ldap/dir_version.h"
 
 #define BUCKETS  1024u
 #define JOBS_MAX 10000u /* questions at a time; more are refused */
@@ -54,8 +54,8 @@ struct dir_pool {
     int64_t useful_ms; /* when the last useful connection was closed */
     int64_t next_try_ms, backoff_ms, refused_until_ms;
     unsigned jitter;
-    struct dir_version password; /* its file, as it was last looked at */
-    unsigned logins;             /* how often it has changed */
+    struct file_version password; /* its file, as it was last looked at */
+    unsigned logins;              /* how often it has changed */
     struct dir_servers *servers;
     struct dir_job *first, **last; /* the queue */
     size_t n_jobs;
@@ -560,7 +560,7 @@ dir_pool_new(const struct settings_directory *conf, struct dir_cache *cache, str
     p->cache = cache;
     p->key = siphash_key_random();
     memcpy(&p->jitter, &p->key, sizeof p->jitter);
-    p->password = dir_version_of(conf->bind_password_file);
+    p->password = file_version_of(conf->bind_password_file);
     p->backoff_ms = BACKOFF_FIRST_MS;
     p->useful_ms = clock_ms() - conf->timeout; /* never yet */
     p->last = &p->first;
@@ -689,10 +689,10 @@ dir_pool_is_up(struct dir_pool *p)
 void
 dir_pool_retry(struct dir_pool *p)
 {
-    struct dir_version password = dir_version_of(p->conf->bind_password_file);
+    struct file_version password = file_version_of(p->conf->bind_password_file);
 
     pthread_mutex_lock(&p->lock);
-    if (!dir_version_equal(&password, &p->password))
+    if (!file_version_equal(&password, &p->password))
         p->logins++;
     p->password = password;
     p->next_try_ms = 0;

@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file_version.h"
 #include "base/span.h"
-#include "ldap/dir_version.h"
 
 struct context {
     struct context *next;
     char *ca_file, *certificate; /* paths; the first may be NULL */
-    struct dir_version ca_version, certificate_version;
+    struct file_version ca_version, certificate_version;
     void *tls; /* libldap's */
 };
 
@@ -30,8 +30,8 @@ is_for(const struct context *c, const struct context *wanted)
 {
     return is_same_path(c->ca_file, wanted->ca_file) &&
            is_same_path(c->certificate, wanted->certificate) &&
-           dir_version_equal(&c->ca_version, &wanted->ca_version) &&
-           dir_version_equal(&c->certificate_version, &wanted->certificate_version);
+           file_version_equal(&c->ca_version, &wanted->ca_version) &&
+           file_version_equal(&c->certificate_version, &wanted->certificate_version);
 }
 
 /* LD gets the one of WANTED's files, which it makes if there is none yet. */
@@ -71,8 +71,8 @@ set_certificate(LDAP *ld, const struct settings_directory *conf)
     const struct context wanted = {
         .ca_file = conf->ca_file,
         .certificate = conf->bind_password_file,
-        .ca_version = dir_version_of(conf->ca_file),
-        .certificate_version = dir_version_of(conf->bind_password_file),
+        .ca_version = file_version_of(conf->ca_file),
+        .certificate_version = file_version_of(conf->bind_password_file),
     };
     int rc = ldap_set_option(ld, LDAP_OPT_X_TLS_CERTFILE, conf->bind_password_file);
 
