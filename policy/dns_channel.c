@@ -10,6 +10,8 @@
 #include <sys/queue.h>
 #include <sys/time.h>
 
+#include "base/file_version.h"
+
 enum {
     TRIES = 3,
     UDP_PAYLOAD = 1232 /* what passes every path unfragmented */
@@ -25,6 +27,8 @@ struct watch {
 struct dns_channel {
     struct event_base *base;
     ares_channel ares;
+    const char *resolv_conf;     /* it names the servers; NULL: they are set */
+    struct file_version version; /* its, before it was read */
     struct event *timer;
     LIST_HEAD(watches, watch) watches;
     size_t open;              /* questions under way */
@@ -115,7 +119,8 @@ on_interest(void *arg, ares_socket_t fd, int readable, int writable)
 }
 
 static int
-start(struct dns_channel *c, const char *nameserver, int64_t timeout_ms, struct err *e)
+start(struct dns_channel *c, const char *nameserver, char *resolv_conf, int64_t timeout_ms,
+      struct err *e)
 {
     struct ares_options options = {
         .flags = ARES_FLAG_NOALIASES | ARES_FLAG_NOSEARCH | ARES_FLAG_EDNS,
@@ -125,10 +130,12 @@ start(struct dns_channel *c, const char *nameserver, int64_t timeout_ms, struct 
         .ednspsz = UDP_PAYLOAD,
         .sock_state_cb = on_interest,
         .sock_state_cb_data = c,
+        .resolvconf_path = resolv_conf,
     };
-    int status = ares_init_options(&c->ares, &options,
-                                   ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES |
-                                       ARES_OPT_EDNSPSZ | ARES_OPT_SOCK_STATE_CB);
+    int status =
+        ares_init_options(&c->ares, &options,
+                          ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_EDNSPSZ |
+                              ARES_OPT_SOCK_STATE_CB | ARES_OPT_RESOLVCONF);
 
     if (status != ARES_SUCCESS)
         return err_set(e, ERR_SYSTEM, "c-ares: %s", ares_strerror(status));
@@ -143,7 +150,8 @@ start(struct dns_channel *c, const char *nameserver, int64_t timeout_ms, struct 
 }
 
 struct dns_channel *
-dns_channel_new(struct event_base *base, const char *nameserver, int64_t timeout_ms, struct err *e)
+dns_channel_new(struct event_base *base, const char *nameserver, char *resolv_conf,
+                int64_t timeout_ms, struct err *e)
 {
     struct dns_channel *c = calloc(1, sizeof *c);
 
@@ -154,7 +162,9 @@ dns_channel_new(struct event_base *base, const char *nameserver, int64_t timeout
     }
     c->base = base;
     LIST_INIT(&c->watches);
-    if (start(c, nameserver, timeout_ms, e) != 0) {
+    c->resolv_conf = nameserver == NULL ? resolv_conf : NULL;
+    c->version = file_version_of(c->resolv_conf);
+    if (start(c, nameserver, resolv_conf, timeout_ms, e) != 0) {
         event_free(c->timer);
         free(c);
         return NULL;
@@ -179,6 +189,14 @@ dns_channel_free(struct dns_channel **c)
     event_free(old->timer);
     free(old);
     *c = NULL;
+}
+
+bool
+dns_channel_is_outdated(const struct dns_channel *c)
+{
+    struct file_version now = file_version_of(c->resolv_conf);
+
+    return now.size > 0 && !file_version_equal(&now, &c->version);
 }
 
 bool

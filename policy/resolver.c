@@ -304,16 +304,45 @@ on_arrival(evutil_socket_t fd, short what, void *arg)
 
 /* Life */
 
+/* What is under way may still be answered by the server of OLD, whose successor is in place. */
+static void
+retire(struct resolver *r, struct dns_channel *old)
+{
+    dns_channel_free(&r->retired);
+    r->retired = old;
+}
+
+/* The system's servers may be known only after the start, and change. */
+static void
+follow_system(struct resolver *r)
+{
+    struct dns_channel *old = r->channel;
+    struct err e;
+
+    if (!dns_channel_is_outdated(old))
+        return;
+    struct dns_channel *channel = dns_channel_new(r->base, NULL, r->resolv_conf, r->timeout_ms, &e);
+    if (channel == NULL)
+        return; /* until the next tick */
+    r->channel = channel;
+    retire(r, old);
+}
+
+void
+resolver_tick(struct resolver *r, int64_t now_ms)
+{
+    if (r->retired != NULL && dns_channel_is_idle(r->retired))
+        dns_channel_free(&r->retired);
+    follow_system(r);
+    resolver_zones_tick(r, now_ms);
+}
+
 static void
 on_tick(evutil_socket_t fd, short what, void *arg)
 {
-    struct resolver *r = arg;
-
     (void)fd;
     (void)what;
-    if (r->retired != NULL && dns_channel_is_idle(r->retired))
-        dns_channel_free(&r->retired);
-    resolver_zones_tick(r, clock_ms());
+    resolver_tick(arg, clock_ms());
 }
 
 int
@@ -324,10 +353,10 @@ resolver_reload(struct resolver *r, const struct settings *st, struct err *e)
 
     if (n < 0)
         return -1;
-    struct dns_channel *channel = dns_channel_new(r->base, st->dns.nameserver, st->dns.timeout, e);
+    struct dns_channel *channel =
+        dns_channel_new(r->base, st->dns.nameserver, r->resolv_conf, st->dns.timeout, e);
     if (channel == NULL)
         return -1;
-    /* What is under way may still be answered by the old server. */
     struct dns_channel *old = r->channel;
     struct siphash_key old_key = r->key;
     r->channel = channel;
@@ -340,8 +369,7 @@ resolver_reload(struct resolver *r, const struct settings *st, struct err *e)
         return err_set(e, ERR_SYSTEM, "out of memory");
     }
     r->timeout_ms = st->dns.timeout;
-    dns_channel_free(&r->retired);
-    r->retired = old;
+    retire(r, old);
     return 0;
 }
 
@@ -349,6 +377,7 @@ struct resolver *
 resolver_new(struct event_base *base, const struct settings *st, struct err *e)
 {
     static const struct timeval minute = {.tv_sec = TICK_S};
+    static char resolv_conf[] = "/etc/resolv.conf";
     struct resolver *r = calloc(1, sizeof *r);
 
     if (r == NULL) {
@@ -356,6 +385,7 @@ resolver_new(struct event_base *base, const struct settings *st, struct err *e)
         return NULL;
     }
     r->base = base;
+    r->resolv_conf = resolv_conf;
     pthread_mutex_init(&r->lock, NULL);
     LIST_INIT(&r->lookups);
     LIST_INIT(&r->clients);

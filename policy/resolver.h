@@ -19,7 +19,10 @@
  *
  * A block list that fails RFC 5782's test points is not used, and tried again each minute; one that
  * passes, every ten minutes.  dnsbl.self is looked up in the zones of null_sender every hour. Both
- * are said in the log (event=dnsbl). */
+ * are said in the log (event=dnsbl).
+ *
+ * Without dns.nameserver the system's servers are asked; when /etc/resolv.conf changes, the new
+ * ones within a minute. */
 
 struct event_base;
 struct resolver;

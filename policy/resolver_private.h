@@ -99,8 +99,9 @@ struct client {
 
 struct resolver {
     struct event_base *base;
+    char *resolv_conf; /* the file that names the system's servers */
     struct dns_channel *channel;
-    struct dns_channel *retired; /* of before a reload; goes once it is idle */
+    struct dns_channel *retired; /* the one before; goes once it is idle */
     struct dns_cache *cache;
     struct siphash_key key;
     int64_t timeout_ms;
@@ -134,7 +135,8 @@ void resolver_finish(struct lookup *l, const struct resolver_answer *answer);
 int resolver_zones_set(struct resolver *r, const struct dnsbl_zone *specs, size_t n,
                        const struct network_list *self);
 void resolver_zones_clear(struct resolver *r);
-/* Once a minute. */
+/* Once a minute; and of it, what is for the zones. */
+void resolver_tick(struct resolver *r, int64_t now_ms);
 void resolver_zones_tick(struct resolver *r, int64_t now_ms);
 /* Ask the zones that can be asked by now; ends L if nothing is left to ask. */
 void resolver_zones_advance(struct lookup *l);

@@ -129,18 +129,31 @@ on_query(evutil_socket_t fd, short what, void *arg)
     assert_int_equal(sendto(fd, p, n, 0, (struct sockaddr *)&from, from_n), (ssize_t)n);
 }
 
-static void
-server_start(struct server *s, struct event_base *base)
+/* PORT 0: any.  False if it cannot be had. */
+static bool
+server_start(struct server *s, struct event_base *base, const char *ip, uint16_t port)
 {
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
     socklen_t n = sizeof in;
 
+    assert_int_equal(inet_pton(AF_INET, ip, &in.sin_addr), 1);
     s->fd = socket(AF_INET, SOCK_DGRAM, 0);
-    assert_int_equal(bind(s->fd, (struct sockaddr *)&in, n), 0);
+    if (bind(s->fd, (struct sockaddr *)&in, n) != 0) {
+        close(s->fd);
+        return false;
+    }
     assert_int_equal(getsockname(s->fd, (struct sockaddr *)&in, &n), 0);
-    snprintf(s->address, sizeof s->address, "127.0.0.1:%d", ntohs(in.sin_port));
+    snprintf(s->address, sizeof s->address, "%s:%d", ip, ntohs(in.sin_port));
     s->event = event_new(base, s->fd, EV_READ | EV_PERSIST, on_query, NULL);
     assert_int_equal(event_add(s->event, NULL), 0);
+    return true;
+}
+
+static void
+server_stop(struct server *s)
+{
+    event_free(s->event);
+    close(s->fd);
 }
 
 /* Everything on one loop. */
@@ -173,7 +186,7 @@ setup(void **state)
 
     memset(&f, 0, sizeof f);
     f.base = event_base_new();
-    server_start(&f.server, f.base);
+    assert_true(server_start(&f.server, f.base, "127.0.0.1", 0));
     f.st.dns.nameserver = f.server.address;
     f.st.dns.timeout = 20000;
     f.resolver = resolver_new(f.base, &f.st, &e);
@@ -196,8 +209,7 @@ teardown(void **state)
     event_free(f.arrival);
     resolver_client_free(&f.client);
     resolver_free(&f.resolver);
-    event_free(f.server.event);
-    close(f.server.fd);
+    server_stop(&f.server);
     event_base_free(f.base);
     zone_list_clear(&f.st.dnsbl.null_sender);
     zone_list_clear(&f.st.dnsbl.any_sender);
@@ -612,6 +624,104 @@ test_self_each_hour(void **state)
     assert_non_null(strstr(tick(due_ms + 3600000), listed));
 }
 
+/* The servers of the system, for the resolver of the test. */
+
+static char resolv_conf[64];
+
+static int
+setup_system(void **state)
+{
+    int result = setup(state);
+
+    snprintf(resolv_conf, sizeof resolv_conf, "/tmp/postern-test-XXXXXX");
+    int fd = mkstemp(resolv_conf);
+    assert_true(fd >= 0);
+    close(fd);
+    unlink(resolv_conf);
+    f.resolver->resolv_conf = resolv_conf;
+    f.st.dns.nameserver = NULL;
+    assert_int_equal(resolver_reload(f.resolver, &f.st, NULL), 0);
+    return result;
+}
+
+static int
+teardown_system(void **state)
+{
+    unlink(resolv_conf);
+    return teardown(state);
+}
+
+static void
+write_resolv_conf(const char *text)
+{
+    FILE *out = fopen(resolv_conf, "w");
+
+    assert_non_null(out);
+    assert_true(fputs(text, out) >= 0);
+    assert_int_equal(fclose(out), 0);
+}
+
+/* Does the next tick take up other servers? */
+static bool
+has_other_servers(void)
+{
+    const struct dns_channel *before = f.resolver->channel;
+
+    resolver_tick(f.resolver, clock_ms());
+    return f.resolver->channel != before;
+}
+
+static void
+test_system_changes(void **state)
+{
+    (void)state;
+
+    assert_false(has_other_servers());
+    write_resolv_conf("nameserver 127.0.0.2\n");
+    assert_true(has_other_servers());
+    assert_false(has_other_servers());
+    /* It is written anew. */
+    write_resolv_conf("");
+    assert_false(has_other_servers());
+    write_resolv_conf("nameserver 127.0.0.33\n");
+    assert_true(has_other_servers());
+    unlink(resolv_conf);
+    assert_false(has_other_servers());
+    write_resolv_conf("nameserver 127.0.0.4\nnameserver 127.0.0.5\n");
+    assert_true(has_other_servers());
+    /* Who has a server of his own does not care. */
+    f.st.dns.nameserver = f.server.address;
+    assert_int_equal(resolver_reload(f.resolver, &f.st, NULL), 0);
+    write_resolv_conf("nameserver 127.0.0.200\n");
+    assert_false(has_other_servers());
+    assert_int_equal(spf("192.0.2.1", "h.test", "x@a.test"), SPF_PASS);
+}
+
+/* A start before the file is there: zones that are down are up with its first tick, and questions
+ * are answered. */
+static void
+test_system_comes_late(void **state)
+{
+    struct server server;
+    (void)state;
+
+    if (!server_start(&server, f.base, "127.77.0.1", 53))
+        skip(); /* no right to that port */
+    f.st.dns.timeout = 150;
+    set_zones("bl.test", "");
+    while (f.resolver->zones[0].open > 0)
+        event_base_loop(f.base, EVLOOP_ONCE);
+    assert_string_equal(dnsbl("192.0.2.1", DNSBL_NULL_SENDER), "");
+    f.resolver->timeout_ms = f.st.dns.timeout = 20000;
+    write_resolv_conf("nameserver 127.77.0.1\n");
+    resolver_tick(f.resolver, clock_ms());
+    while (f.resolver->zones[0].open > 0)
+        event_base_loop(f.base, EVLOOP_ONCE);
+    assert_string_equal(dnsbl("192.0.2.1", DNSBL_NULL_SENDER), "bl.test");
+    assert_int_equal(spf("192.0.2.1", "h.test", "x@a.test"), SPF_PASS);
+    server_stop(&server);
+}
+
 static void
 test_bad_settings(void **state)
 {
@@ -708,6 +818,8 @@ test_threads(void **state)
 }
 
 #define RESOLVER_TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+#define SYSTEM_TEST(function)                                                                      \
+    cmocka_unit_test_setup_teardown(function, setup_system, teardown_system)
 
 int
 main(void)
@@ -723,6 +835,8 @@ main(void)
         RESOLVER_TEST(test_dnsbl_deadline),
         RESOLVER_TEST(test_sender_of_a_zones_name),
         RESOLVER_TEST(test_warnings),
+        SYSTEM_TEST(test_system_changes),
+        SYSTEM_TEST(test_system_comes_late),
         RESOLVER_TEST(test_bad_settings),
         RESOLVER_TEST(test_threads),
         RESOLVER_TEST(test_too_many),
