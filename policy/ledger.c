@@ -22,7 +22,8 @@ struct shard {
     uint32_t used;              /* slots ever in use are below this */
     uint32_t free;              /* chain of slots that were given back */
     uint32_t dirty;             /* chain of slots to be saved */
-    uint32_t unsent;            /* chain of slots to be sent */
+    uint32_t unsent;            /* chain of slots to be sent, the one that waits longest first */
+    uint32_t unsent_last;       /* its end, while there is one */
     uint32_t hand;              /* where the next sample begins */
     uint32_t swept;             /* where the next sweep begins */
     uint32_t next_end_s;        /* no hold ends before; 0: none is on */
@@ -33,6 +34,7 @@ struct ledger {
     struct siphash_key key;
     uint32_t slots; /* of a shard; a power of two */
     struct shard *shards;
+    uint32_t unsent_hand; /* the shard where the next walk of unsent entries begins */
     _Atomic bool is_shared;
     _Atomic uint32_t count;
     _Atomic uint32_t holds;
@@ -146,11 +148,14 @@ mark_dirty(struct shard *s, struct ledger_entry *e)
 static void
 mark_unsent(const struct ledger *l, struct shard *s, struct ledger_entry *e)
 {
+    uint32_t slot = (uint32_t)(e - s->slots) + 1;
+
     if (e->share.is_unsent || !ledger_is_shared(l))
         return;
     e->share.is_unsent = true;
-    e->share.next = s->unsent;
-    s->unsent = (uint32_t)(e - s->slots) + 1;
+    e->share.next = 0;
+    *(s->unsent == 0 ? &s->unsent : &s->slots[s->unsent_last - 1].share.next) = slot;
+    s->unsent_last = slot;
 }
 
 static void
@@ -506,24 +511,34 @@ ledger_set_hold_unsent(struct ledger *l, struct ledger_entry *e, bool is_null)
     ledger_set_unsent(l, e);
 }
 
+static size_t
+walk_unsent_shard(struct shard *s, size_t max, ledger_visit_fn *visit, void *arg)
+{
+    size_t n = 0;
+
+    while (s->unsent != 0 && n < max) {
+        struct ledger_entry *e = &s->slots[s->unsent - 1];
+        s->unsent = e->share.next;
+        e->share.is_unsent = false;
+        if (e->is_used) {
+            visit(arg, e);
+            n++;
+        }
+    }
+    return n;
+}
+
 size_t
 ledger_walk_unsent(struct ledger *l, size_t max, ledger_visit_fn *visit, void *arg)
 {
     size_t n = 0;
 
     for (uint32_t i = 0; i < SHARDS && n < max; i++) {
-        struct shard *s = &l->shards[i];
+        struct shard *s = &l->shards[l->unsent_hand];
         pthread_mutex_lock(&s->mutex);
-        while (s->unsent != 0 && n < max) {
-            struct ledger_entry *e = &s->slots[s->unsent - 1];
-            s->unsent = e->share.next;
-            e->share.is_unsent = false;
-            if (e->is_used) {
-                visit(arg, e);
-                n++;
-            }
-        }
+        n += walk_unsent_shard(s, max - n, visit, arg);
         pthread_mutex_unlock(&s->mutex);
+        l->unsent_hand = (l->unsent_hand + 1) % SHARDS;
     }
     return n;
 }

@@ -122,7 +122,9 @@ bool ledger_is_shared(const struct ledger *l);
 void ledger_set_unsent(struct ledger *l, struct ledger_entry *e);
 /* The same of a hold, which is newer than what the fleet says. */
 void ledger_set_hold_unsent(struct ledger *l, struct ledger_entry *e, bool is_null);
-/* As ledger_walk, for at most MAX entries that the fleet must be told of; returns how many. */
+/* As ledger_walk, for at most MAX entries that the fleet must be told of; returns how many.  Goes
+ * on where the last call stopped, so that whoever cannot tell of all still tells of each in its
+ * turn. From one thread. */
 size_t ledger_walk_unsent(struct ledger *l, size_t max, ledger_visit_fn *visit, void *arg);
 
 uint32_t ledger_count(const struct ledger *l);

@@ -1,6 +1,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -266,6 +267,48 @@ test_walks(void **state)
     ledger_free(&l);
 }
 
+#define BUSY 2000u
+
+struct telling {
+    struct network told[16];
+    size_t n;
+};
+
+static void
+take(void *arg, struct ledger_entry *e)
+{
+    struct telling *t = arg;
+
+    t->told[t->n++] = e->network;
+}
+
+/* All of them change as soon as they were told of, more than can be told: each has its turn. */
+static void
+test_unsent_take_turns(void **state)
+{
+    struct ledger *l = ledger_new(&key, 1u << 16);
+    bool told[BUSY] = {false};
+    size_t n_told = 0;
+    (void)state;
+
+    ledger_share(l, true);
+    for (uint32_t i = 0; i < BUSY; i++)
+        note(l, net4(i), 1, 1, 1000);
+    for (uint32_t round = 0; round < 1000; round++) {
+        struct telling t = {.n = 0};
+        size_t n = ledger_walk_unsent(l, 16, take, &t);
+        assert_int_equal(n, t.n);
+        for (size_t i = 0; i < t.n; i++) {
+            uint32_t which = (uint32_t)t.told[i].base.octets[2] << 8 | t.told[i].base.octets[3];
+            n_told += !told[which];
+            told[which] = true;
+            note(l, t.told[i], 2 + round, 1, 1000);
+        }
+    }
+    assert_int_equal(n_told, BUSY);
+    ledger_free(&l);
+}
+
 static void
 sweep_all(struct ledger *l, uint32_t now_s)
 {
@@ -354,6 +397,7 @@ main(void)
         cmocka_unit_test(test_held_prefixes),
         cmocka_unit_test(test_ends),
         cmocka_unit_test(test_walks),
+        cmocka_unit_test(test_unsent_take_turns),
         cmocka_unit_test(test_sweep_forgets_in_time),
         cmocka_unit_test(test_threads),
     };
