@@ -28,8 +28,9 @@ struct state {
     MDB_env *env;
     MDB_dbi db[DB_COUNT];
     struct siphash_key key;
-    bool has_key;    /* it is in use */
-    bool is_key_new; /* the file has another */
+    bool has_key;        /* it is in use */
+    bool is_key_new;     /* the file has another */
+    int64_t wall_offset; /* with which the file's moments are right */
     /* The key at which the search for garbage goes on. */
     uint8_t swept[DB_COUNT][sizeof(struct network)];
 };
@@ -42,7 +43,7 @@ fail(struct err *e, int rc, const char *what, const char *path)
 
 /* Opening. */
 
-static char version_name[] = "version", key_name[] = "key";
+static char version_name[] = "version", key_name[] = "key", saved_name[] = "saved";
 
 static int
 put_key(struct state *s, MDB_txn *txn)
@@ -156,6 +157,29 @@ state_close(struct state **s)
 
 /* Loading. */
 
+/* Until the last save is over, no time has passed: if the clock says so, it is wrong now, or was
+ * then, and what was to last for an hour would last for days. */
+static int
+find_offset(struct state *s, MDB_txn *txn, const struct state_view *v)
+{
+    MDB_val name = {sizeof saved_name, saved_name}, value;
+    uint32_t saved_s;
+    int64_t offset;
+    int rc = mdb_get(txn, s->db[DB_META], &name, &value);
+
+    s->wall_offset = v->wall_offset;
+    if (rc == MDB_NOTFOUND) /* it is older than this */
+        return 0;
+    if (rc != 0 || value.mv_size != sizeof saved_s)
+        return rc != 0 ? rc : MDB_CORRUPTED;
+    memcpy(&saved_s, value.mv_data, sizeof saved_s);
+    offset = (int64_t)saved_s - v->now.s;
+    /* By a second moments may differ that are the same. */
+    if (offset > v->wall_offset + 1)
+        s->wall_offset = offset;
+    return 0;
+}
+
 static struct memo_table *
 facts_of(const struct state_view *v, int db)
 {
@@ -216,12 +240,15 @@ mark_everything_dirty(const struct state_view *v)
 int
 state_load(struct state *s, const struct state_view *v, struct err *e)
 {
+    struct state_view as_saved = *v;
     MDB_txn *txn;
     int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
 
     if (rc == 0) {
+        rc = find_offset(s, txn, v);
+        as_saved.wall_offset = s->wall_offset;
         for (int db = DB_LEDGER; db < DB_COUNT && rc == 0; db++)
-            rc = load_table(txn, s, db, v);
+            rc = load_table(txn, s, db, &as_saved);
         mdb_txn_abort(txn);
     }
     if (rc == 0) {
@@ -406,6 +433,26 @@ grow_map(const struct state *s)
     return rc;
 }
 
+/* The clock was set: all the moments in the file are others now. */
+static int
+empty_tables(const struct state *s, MDB_txn *txn)
+{
+    int rc = 0;
+
+    for (int db = DB_LEDGER; db < DB_COUNT && rc == 0; db++)
+        rc = mdb_drop(txn, s->db[db], 0);
+    return rc;
+}
+
+static int
+put_moment(const struct state *s, MDB_txn *txn, const struct state_view *v)
+{
+    uint32_t saved_s = (uint32_t)(v->now.s + v->wall_offset);
+    MDB_val name = {sizeof saved_name, saved_name}, value = {sizeof saved_s, &saved_s};
+
+    return mdb_put(txn, s->db[DB_META], &name, &value, 0);
+}
+
 static int
 save(struct state *s, const struct state_view *v, struct batch *b, size_t n, bool is_last)
 {
@@ -417,6 +464,8 @@ save(struct state *s, const struct state_view *v, struct batch *b, size_t n, boo
         rc = mdb_txn_begin(s->env, NULL, 0, &txn);
     if (rc != 0)
         return rc;
+    if (s->wall_offset != v->wall_offset)
+        rc = empty_tables(s, txn);
     for (unsigned i = 1; rc == 0 && n > 0; i++) {
         rc = put_rows(s, txn, b);
         written[DB_LEDGER] += n;
@@ -429,13 +478,17 @@ save(struct state *s, const struct state_view *v, struct batch *b, size_t n, boo
         rc = sweep(s, txn, db, v, written[db]);
     if (rc == 0 && s->is_key_new)
         rc = put_key(s, txn);
+    if (rc == 0)
+        rc = put_moment(s, txn, v);
     if (rc != 0) {
         mdb_txn_abort(txn);
         return rc;
     }
     rc = mdb_txn_commit(txn);
-    if (rc == 0)
+    if (rc == 0) {
         s->is_key_new = false;
+        s->wall_offset = v->wall_offset;
+    }
     return rc;
 }
 
@@ -454,9 +507,12 @@ int
 state_save(struct state *s, const struct state_view *v, bool is_last, struct err *e)
 {
     struct batch b = {.v = v};
-    size_t n = ledger_walk_dirty(v->ledger, BATCH, gather, &b);
+    size_t n;
     int rc = 0;
 
+    if (s->wall_offset != v->wall_offset)
+        mark_everything_dirty(v);
+    n = ledger_walk_dirty(v->ledger, BATCH, gather, &b);
     if (n > 0 || s->is_key_new || has_changed(v->marks) || has_changed(v->deliveries))
         rc = save(s, v, &b, n, is_last);
     free(b.octets);

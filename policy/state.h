@@ -16,7 +16,7 @@
 struct state;
 
 /* What to save or load, and the moment.  WALL_OFFSET turns policy's seconds into the wall clock's,
- * in which everything is kept. */
+ * in which everything is kept; when it changes, everything is saved anew. */
 struct state_view {
     struct ledger *ledger;
     struct memo_table *marks, *deliveries;
@@ -30,7 +30,8 @@ struct state *state_open(const char *dir, struct siphash_key *key, struct err *e
 void state_close(struct state **s);
 /* Keep another key, with the next save. */
 void state_set_key(struct state *s, const struct siphash_key *key);
-/* Load into empty tables; what has run out is left out.  -1 with E set when no file can be had. */
+/* Load into empty tables; what has run out is left out.  However the clock was set since the last
+ * save, nothing lasts longer than it did then.  -1 with E set when no file can be had. */
 int state_load(struct state *s, const struct state_view *v, struct err *e);
 /* Save what changed since the last call, if anything, in one transaction on disk.  So as not to
  * hold up the caller's loop, a call saves some ten thousand networks at most unless IS_LAST; the

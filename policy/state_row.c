@@ -20,7 +20,7 @@ end_from_wall(const struct state_view *v, uint32_t wall_s)
 {
     int64_t s = (int64_t)wall_s - v->wall_offset;
 
-    return s < 1 ? 1 : (uint32_t)s;
+    return s < 1 ? 1 : s >= MEMO_PINNED ? MEMO_PINNED - 1 : (uint32_t)s;
 }
 
 static uint32_t

@@ -10,6 +10,7 @@ import pytest
 from conftest import CONTENT
 from harness import exchange as faults
 from harness import postern as built
+from harness.journal import Journal
 
 
 @pytest.fixture
@@ -82,3 +83,24 @@ def test_clock_is_stepped_under_mail(exchange, postern, clock, step):
     blocks = {block["network"].split("/")[0] for block in mx.control("blocks")["blocks"]}
     assert "198.51.100.8" in blocks
     assert mx.client(told="192.0.2.1").deliver(CONTENT + b"3\r\n", "anna@example.test").status == "250 2.6.0"
+
+
+def test_clock_is_behind_at_a_restart(exchange, postern, clock):
+    """A block lasts no longer than it was to, and that is what is kept: also when the clock is right again."""
+    mx = postern(exchange(), settings={"server": {"proxy_protocol": "127.0.0.1"}})
+    assert harvest(mx, "198.51.100.7").code == 421
+
+    def left():
+        return [block["remaining_s"] for block in mx.control("blocks")["blocks"] if "198.51.100.7" in block["network"]]
+
+    mx.stop()
+    clock("-30d")
+    mx.log = Journal("log of another run")
+    mx.start()
+    assert 0 < left()[0] <= 3600
+    assert mx.client(told="198.51.100.7", greet=False).reply().status == "421 4.7.0"
+    clock("+0")
+    mx.save()
+    assert 0 < left()[0] <= 3600
+    mx.crash()
+    assert 0 < left()[0] <= 3600

@@ -211,6 +211,117 @@ test_blocks_survive(void **state)
     assert_int_equal(policy_counts(policy).blocks, 0);
 }
 
+/* The wall clock is DAYS off until the next call. */
+static void
+set_clock(int64_t days)
+{
+    static int64_t off;
+
+    wall += (days - off) * 86400;
+    off = days;
+    if (policy != NULL)
+        policy_tick(policy, &settings, now, wall);
+}
+
+static void
+stop(void)
+{
+    policy_free(&policy, &settings, now, wall);
+    now = now > 5 * HOUR ? 7 * SECOND : 900 * DAY;
+}
+
+static int64_t
+longest_block(void)
+{
+    struct policy_block *blocks;
+    int64_t longest;
+    size_t n;
+
+    assert_int_equal(policy_blocks(policy, now, &blocks, &n), 0);
+    assert_int_equal(n, 1);
+    longest = blocks[0].until_s - wall;
+    free(blocks);
+    return longest;
+}
+
+/* Wrong at the last save, at the start or at both, it makes nothing last longer. */
+static void
+test_wrong_clock_prolongs_nothing(void **state)
+{
+    static const struct {
+        int first, at_save, at_start;
+    } cases[] = {{0, 0, -30}, {0, 40, 0}, {0, -30, -30}, {20, -10, -10}, {-5, 0, -30}};
+    struct span sender = span_str("s@example.net"), a = span_str("a@example.com");
+    uint8_t content[32] = {1};
+    bool served[1];
+    uint64_t ticket;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct delivery_key key;
+        char client[32];
+        (void)snprintf(client, sizeof client, "192.0.%zu.1", i);
+        set_clock(cases[i].first);
+        content[1] = (uint8_t)i;
+        key = deliveries_key(policy_deliveries(policy), sender, a, content);
+        assert_int_equal(ask(client, 0, 10, false).action, POLICY_ACTION_BLOCK);
+        marks_add(policy_marks(policy), a, HOUR, now);
+        assert_int_equal(
+            deliveries_claim(policy_deliveries(policy), &key, 1, served, now, NULL, NULL, &ticket),
+            DELIVERY_CLAIMED);
+        deliveries_finish(policy_deliveries(policy), &key, served, 1, true, HOUR, now);
+        save();
+        set_clock(cases[i].at_save);
+        serve("198.51.100.1", 1);
+        stop();
+        set_clock(cases[i].at_start);
+        start();
+        assert_int_equal(check(client), POLICY_STANDING_BLOCKED);
+        assert_in_range(longest_block(), 3500, 3600);
+        /* It is set right, and what is saved is right as well. */
+        set_clock(0);
+        assert_in_range(longest_block(), 3500, 3600);
+        stop();
+        start();
+        assert_in_range(longest_block(), 3500, 3600);
+        assert_true(marks_has(policy_marks(policy), a, now));
+        pass(3600);
+        assert_int_equal(check(client), POLICY_STANDING_OK);
+        assert_false(marks_has(policy_marks(policy), a, now));
+        assert_int_equal(
+            deliveries_claim(policy_deliveries(policy), &key, 1, served, now, NULL, NULL, &ticket),
+            DELIVERY_CLAIMED);
+        assert_false(served[0]);
+        deliveries_finish(policy_deliveries(policy), &key, served, 1, false, 0, now);
+    }
+}
+
+/* What memory has forgotten does not come back from the disk, though the clock goes back to when it
+ * was not over. */
+static void
+test_clock_brings_nothing_back(void **state)
+{
+    (void)state;
+
+    for (int i = 0; i < 3000; i++) {
+        char client[32];
+        (void)snprintf(client, sizeof client, "11.0.%d.%d", i >> 8, i & 255);
+        (void)ask(client, 0, 3, false);
+    }
+    save();
+    wall += 8 * 86400;
+    now += 8 * DAY;
+    for (int i = 0; i < 400; i++)
+        policy_tick(policy, &settings, now, wall);
+    assert_int_equal(policy_counts(policy).clients, 0);
+    set_clock(-9);
+    serve("198.51.100.1", 1);
+    stop();
+    start();
+    assert_int_equal(policy_counts(policy).clients, 2); /* and its wide network */
+    set_clock(0);
+}
+
 static void
 test_unblocked_stays_unblocked(void **state)
 {
@@ -585,6 +696,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_counts_survive),
         TEST(test_blocks_survive),
+        TEST(test_wrong_clock_prolongs_nothing),
+        TEST(test_clock_brings_nothing_back),
         TEST(test_unblocked_stays_unblocked),
         TEST(test_trust_survives),
         TEST(test_monitor_leaves_no_blocks),
