@@ -164,6 +164,7 @@ take_down(struct policy **p)
     marks_free(&(*p)->marks);
     ledger_free(&(*p)->ledger);
     state_close(&(*p)->state);
+    pthread_mutex_destroy(&(*p)->lock);
     free(*p);
     *p = NULL;
 }
@@ -177,6 +178,7 @@ policy_new(const struct settings *st, int64_t now_ms, int64_t wall_s, struct err
         err_set(e, ERR_SYSTEM, "out of memory");
         return NULL;
     }
+    pthread_mutex_init(&p->lock, NULL);
     follow_wall(p, now_ms, wall_s);
     if (set_up(p, st, now_ms, e) < 0) {
         take_down(&p);
@@ -187,25 +189,21 @@ policy_new(const struct settings *st, int64_t now_ms, int64_t wall_s, struct err
 }
 
 static int
-save(struct policy *p, const struct settings *st, int64_t now_ms, int64_t wall_s, bool is_last,
-     struct err *e)
+save(struct policy *p, const struct settings *st, int64_t now_ms, bool is_last, struct err *e)
 {
-    struct state_view view;
+    struct state_view view = view_of(p, st, now_ms);
+    int rc = p->state == NULL ? 0 : state_save(p->state, &view, is_last, e);
 
-    if (p->state == NULL)
-        return 0;
-    follow_wall(p, now_ms, wall_s);
-    view = view_of(p, st, now_ms);
-    int rc = state_save(p->state, &view, is_last, e);
+    pthread_mutex_lock(&p->lock);
     p->save_error = rc == 0 ? (struct err){.kind = ERR_NONE} : *e;
+    pthread_mutex_unlock(&p->lock);
     return rc;
 }
 
 int
-policy_save(struct policy *p, const struct settings *st, int64_t now_ms, int64_t wall_s,
-            struct err *e)
+policy_save(struct policy *p, const struct settings *st, int64_t now_ms, struct err *e)
 {
-    return save(p, st, now_ms, wall_s, false, e);
+    return save(p, st, now_ms, false, e);
 }
 
 void
@@ -215,7 +213,8 @@ policy_free(struct policy **p, const struct settings *st, int64_t now_ms, int64_
 
     if (*p == NULL)
         return;
-    if (save(*p, st, now_ms, wall_s, true, &e) < 0)
+    follow_wall(*p, now_ms, wall_s);
+    if (save(*p, st, now_ms, true, &e) < 0)
         log_event(LOG_LEVEL_ERROR, "ledger", "state", "degraded", "error", e.text, NULL);
     take_down(p);
 }
@@ -248,15 +247,16 @@ policy_attach(struct policy *p, struct settings *st, struct event_base *base)
 }
 
 bool
-policy_ledger_up(const struct policy *p)
+policy_ledger_up(struct policy *p, char *why, size_t n)
 {
-    return ledger_redis_is_up(p->redis) && p->save_error.kind == ERR_NONE;
-}
+    bool is_shared = ledger_redis_is_up(p->redis), is_saved;
 
-const char *
-policy_ledger_error(const struct policy *p)
-{
-    return ledger_redis_is_up(p->redis) ? p->save_error.text : ledger_redis_error(p->redis);
+    pthread_mutex_lock(&p->lock);
+    is_saved = p->save_error.kind == ERR_NONE;
+    (void)span_copy(why, n,
+                    span_str(is_shared ? p->save_error.text : ledger_redis_error(p->redis)));
+    pthread_mutex_unlock(&p->lock);
+    return is_shared && is_saved;
 }
 
 struct rekeying {
@@ -281,12 +281,14 @@ policy_rekey(struct policy *p, const struct siphash_key *key, uint32_t now_s)
 
     if (memcmp(&own, key, sizeof own) == 0)
         return;
+    if (p->state != NULL)
+        state_rekey_begin(p->state, key);
     hash_key_set(&p->key, key);
     memo_rekey(marks_table(p->marks), key);
     memo_rekey(deliveries_table(p->deliveries), key);
     ledger_walk(p->ledger, forget_unknown, &r);
     if (p->state != NULL)
-        state_set_key(p->state, key);
+        state_rekey_end(p->state);
 }
 
 void

@@ -65,23 +65,20 @@ void policy_reload(struct policy *p, struct settings *st, int64_t now_ms);
 struct event_base;
 void policy_attach(struct policy *p, struct settings *st, struct event_base *base);
 /* True if the ledger is shared, where the settings of the last policy_attach or policy_reload ask
- * for that, and could be saved.  On policy_attach's thread. */
-bool policy_ledger_up(const struct policy *p);
-/* Why policy_ledger_up is false; "" if it is true, or nobody knows.  On the same thread, good until
- * the next turn of its loop. */
-const char *policy_ledger_error(const struct policy *p);
+ * for that, and could be saved.  If not, WHY (N octets; "" if nobody knows).  On policy_attach's
+ * thread. */
+bool policy_ledger_up(struct policy *p, char *why, size_t n);
 /* Saves.  No other thread may use P any more.  Clears *P; NULL is fine. */
 void policy_free(struct policy **p, const struct settings *st, int64_t now_ms, int64_t wall_s);
 
 /* Call each second, from one thread: ends blocks whose time is over (an `unblock` line, by=expiry),
  * and frees, some at a time, what no longer counts.  Follows steps of the wall clock. */
 void policy_tick(struct policy *p, const struct settings *st, int64_t now_ms, int64_t wall_s);
-/* Write what changed since the last call into state_dir: a transaction on disk, of some 100 ms at
- * worst (what is more than some ten thousand networks comes with the next call).  Call from one
- * thread, at most 2 s apart.  -1 with E set when the disk refuses; it is tried again at the next
- * call. */
-int policy_save(struct policy *p, const struct settings *st, int64_t now_ms, int64_t wall_s,
-                struct err *e);
+/* Write what changed since the last call into state_dir: a transaction on disk, which takes as long
+ * as the disk does (what is more than some ten thousand networks comes with the next call).  Call
+ * from one thread, which need not be policy_tick's, at most 2 s apart.  -1 with E set when the disk
+ * refuses; it is tried again at the next call. */
+int policy_save(struct policy *p, const struct settings *st, int64_t now_ms, struct err *e);
 
 /* The client that an address belongs to.  A value: a message keeps it when its session is gone. */
 struct policy_client {

@@ -1,6 +1,7 @@
 #ifndef POLICY_POLICY_PRIVATE_H
 #define POLICY_POLICY_PRIVATE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,6 +23,7 @@ struct policy {
     struct event_base *base;                            /* of policy_attach */
     _Atomic int64_t wall_offset;                        /* wall clock minus policy's seconds */
     _Atomic uint64_t harvests[POLICY_ACTION_BLIND + 1]; /* policy_counts's */
+    pthread_mutex_t lock;                               /* over the next one */
     struct err save_error;                              /* of the last policy_save */
 };
 

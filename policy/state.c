@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <lmdb.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 #define BATCHES         8u    /* in one save */
 #define FILE_NAME       "policy.mdb"
 #define GARBAGE_AT_ONCE 1000u
+#define REKEYED         (-1) /* no code of LMDB's, and no errno */
 
 enum { DB_META, DB_LEDGER, DB_MARKS, DB_DELIVERIES, DB_COUNT };
 static const char *const db_names[DB_COUNT] = {"meta", "ledger", "marks", "deliveries"};
@@ -27,10 +29,12 @@ struct state {
     char *path;
     MDB_env *env;
     MDB_dbi db[DB_COUNT];
+    pthread_mutex_t lock; /* over KEY, and all through a rekeying */
     struct siphash_key key;
-    bool has_key;        /* it is in use */
-    bool is_key_new;     /* the file has another */
-    int64_t wall_offset; /* with which the file's moments are right */
+    bool has_key;            /* it is in use */
+    struct siphash_key kept; /* the file's */
+    struct siphash_key next; /* that of the save under way */
+    int64_t wall_offset;     /* with which the file's moments are right */
     /* The key at which the search for garbage goes on. */
     uint8_t swept[DB_COUNT][sizeof(struct network)];
 };
@@ -45,10 +49,16 @@ fail(struct err *e, int rc, const char *what, const char *path)
 
 static char version_name[] = "version", key_name[] = "key", saved_name[] = "saved";
 
-static int
-put_key(struct state *s, MDB_txn *txn)
+static bool
+is_same_key(const struct siphash_key *a, const struct siphash_key *b)
 {
-    MDB_val name = {sizeof key_name, key_name}, value = {sizeof s->key, &s->key};
+    return memcmp(a, b, sizeof *a) == 0;
+}
+
+static int
+put_key(const struct state *s, MDB_txn *txn, struct siphash_key key)
+{
+    MDB_val name = {sizeof key_name, key_name}, value = {sizeof key, &key};
 
     return mdb_put(txn, s->db[DB_META], &name, &value, 0);
 }
@@ -68,7 +78,7 @@ open_meta(struct state *s, MDB_txn *txn)
             s->key = siphash_key_random();
         value = (MDB_val){sizeof version, &version};
         rc = mdb_put(txn, s->db[DB_META], &version_key, &value, 0);
-        return rc != 0 ? rc : put_key(s, txn);
+        return rc != 0 ? rc : put_key(s, txn, s->key);
     }
     if (rc != 0)
         return rc;
@@ -122,6 +132,7 @@ state_open(const char *dir, struct siphash_key *key, struct err *e)
         err_set(e, ERR_SYSTEM, "out of memory");
         return NULL;
     }
+    pthread_mutex_init(&s->lock, NULL);
     if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
         err_errno(e, ERR_STORAGE, errno, "%s", dir);
         state_close(&s);
@@ -132,15 +143,33 @@ state_open(const char *dir, struct siphash_key *key, struct err *e)
         return NULL;
     }
     s->has_key = true;
-    *key = s->key;
+    *key = s->kept = s->key;
     return s;
 }
 
 void
-state_set_key(struct state *s, const struct siphash_key *key)
+state_rekey_begin(struct state *s, const struct siphash_key *key)
 {
+    pthread_mutex_lock(&s->lock);
     s->key = *key;
-    s->is_key_new = true;
+}
+
+void
+state_rekey_end(struct state *s)
+{
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* None is being changed at this moment. */
+static struct siphash_key
+key_in_use(struct state *s)
+{
+    struct siphash_key key;
+
+    pthread_mutex_lock(&s->lock);
+    key = s->key;
+    pthread_mutex_unlock(&s->lock);
+    return key;
 }
 
 void
@@ -150,6 +179,7 @@ state_close(struct state **s)
         return;
     if ((*s)->env != NULL)
         mdb_env_close((*s)->env);
+    pthread_mutex_destroy(&(*s)->lock);
     free((*s)->path);
     free(*s);
     *s = NULL;
@@ -445,12 +475,19 @@ empty_tables(const struct state *s, MDB_txn *txn)
 }
 
 static int
-put_moment(const struct state *s, MDB_txn *txn, const struct state_view *v)
+put_meta(struct state *s, MDB_txn *txn, const struct state_view *v)
 {
     uint32_t saved_s = (uint32_t)(v->now.s + v->wall_offset);
     MDB_val name = {sizeof saved_name, saved_name}, value = {sizeof saved_s, &saved_s};
+    struct siphash_key key = key_in_use(s);
+    int rc;
 
-    return mdb_put(txn, s->db[DB_META], &name, &value, 0);
+    if (!is_same_key(&key, &s->next))
+        return REKEYED;
+    rc = mdb_put(txn, s->db[DB_META], &name, &value, 0);
+    if (rc == 0 && !is_same_key(&s->next, &s->kept))
+        rc = put_key(s, txn, s->next);
+    return rc;
 }
 
 static int
@@ -476,17 +513,15 @@ save(struct state *s, const struct state_view *v, struct batch *b, size_t n, boo
         rc = put_facts(s, txn, db, v, &written[db]);
     for (int db = DB_LEDGER; db < DB_COUNT && rc == 0; db++)
         rc = sweep(s, txn, db, v, written[db]);
-    if (rc == 0 && s->is_key_new)
-        rc = put_key(s, txn);
     if (rc == 0)
-        rc = put_moment(s, txn, v);
+        rc = put_meta(s, txn, v);
     if (rc != 0) {
         mdb_txn_abort(txn);
         return rc;
     }
     rc = mdb_txn_commit(txn);
     if (rc == 0) {
-        s->is_key_new = false;
+        s->kept = s->next;
         s->wall_offset = v->wall_offset;
     }
     return rc;
@@ -510,14 +545,17 @@ state_save(struct state *s, const struct state_view *v, bool is_last, struct err
     size_t n;
     int rc = 0;
 
+    s->next = key_in_use(s);
     if (s->wall_offset != v->wall_offset)
         mark_everything_dirty(v);
     n = ledger_walk_dirty(v->ledger, BATCH, gather, &b);
-    if (n > 0 || s->is_key_new || has_changed(v->marks) || has_changed(v->deliveries))
+    if (n > 0 || !is_same_key(&s->next, &s->kept) || has_changed(v->marks) ||
+        has_changed(v->deliveries))
         rc = save(s, v, &b, n, is_last);
     free(b.octets);
     if (rc == 0)
         return 0;
     mark_everything_dirty(v);
-    return fail(e, rc, "cannot write", s->path);
+    /* Some of it is hashed with another key than the rest: all of it comes with the next call. */
+    return rc == REKEYED ? 0 : fail(e, rc, "cannot write", s->path);
 }

@@ -28,13 +28,15 @@ struct state_view {
  * in a fresh file. */
 struct state *state_open(const char *dir, struct siphash_key *key, struct err *e);
 void state_close(struct state **s);
-/* Keep another key, with the next save. */
-void state_set_key(struct state *s, const struct siphash_key *key);
+/* Keep another key.  What is hashed with the one before it is taken out of the tables between the
+ * two calls; no save has the one with the key of the other.  From any thread. */
+void state_rekey_begin(struct state *s, const struct siphash_key *key);
+void state_rekey_end(struct state *s);
 /* Load into empty tables; what has run out is left out.  However the clock was set since the last
  * save, nothing lasts longer than it did then.  -1 with E set when no file can be had. */
 int state_load(struct state *s, const struct state_view *v, struct err *e);
-/* Save what changed since the last call, if anything, in one transaction on disk.  So as not to
- * hold up the caller's loop, a call saves some ten thousand networks at most unless IS_LAST; the
+/* Save what changed since the last call, if anything, in one transaction on disk.  So that it comes
+ * to an end while others go on, a call saves some ten thousand networks at most unless IS_LAST; the
  * others come with the next.  -1 with E set: all of it is tried again at the next call. */
 int state_save(struct state *s, const struct state_view *v, bool is_last, struct err *e);
 

@@ -31,6 +31,7 @@
 #include "proxy/relay/host_memory.h"
 #include "proxy/relay/spool.h"
 #include "proxy/sandbox.h"
+#include "proxy/saver.h"
 #include "proxy/session/clients.h"
 #include "proxy/tls.h"
 #include "proxy/tls_check.h"
@@ -39,7 +40,6 @@
 /* So long are the first probes waited for, so that the first clients hear what the downstream can.
  */
 #define FIRST_LOOK_MS    1500
-#define SAVE_EVERY_S     2
 #define BACKLOG          1024
 #define DESCRIPTORS_KEPT 4096u
 /* So many handshakes are worth a look through the heap, which takes a millisecond or so. */
@@ -58,14 +58,12 @@ struct server_shared {
     struct event *tick, *gate, *done_event;
     int done_fd; /* workers that have ended */
     unsigned done;
-    bool is_open; /* connections are taken */
-    unsigned ticks;
-    bool is_unsaved;          /* policy's state could not be written at the last attempt */
-    bool is_hosts_unsaved;    /* nor the hosts' capabilities */
+    bool is_open;             /* connections are taken */
     unsigned shaken, trimmed; /* server.shaken at the last tick, and when the heap was trimmed */
     struct health *health;
     struct control *control;
     struct http *http;
+    struct saver *saver;
 };
 
 struct settings *
@@ -306,37 +304,6 @@ trim_heap(struct server *srv)
 #endif
 }
 
-/* It is said when something can no longer be written, and when it can again. */
-static void
-tell_saved(const char *event, bool *is_unsaved, bool is_saved, const struct err *e)
-{
-    if (is_saved && *is_unsaved)
-        log_event(LOG_LEVEL_NOTICE, event, "state", "up", NULL);
-    else if (!is_saved && !*is_unsaved)
-        log_event(LOG_LEVEL_WARNING, event, "state", "degraded", "error", e->text, NULL);
-    *is_unsaved = !is_saved;
-}
-
-static void
-save_hosts(struct server *srv, const struct settings *st)
-{
-    struct err e = {.kind = ERR_NONE};
-
-    if (st->server.state_dir != NULL)
-        tell_saved("downstream", &srv->shared->is_hosts_unsaved,
-                   host_memory_save(srv->hosts, st->server.state_dir, &e) == 0, &e);
-}
-
-static void
-save(struct server *srv, const struct settings *st)
-{
-    struct err e = {.kind = ERR_NONE};
-
-    tell_saved("ledger", &srv->shared->is_unsaved,
-               policy_save(srv->policy, st, clock_ms(), clock_wall_s(), &e) == 0, &e);
-    save_hosts(srv, st);
-}
-
 static void
 on_tick(evutil_socket_t fd, short what, void *arg)
 {
@@ -346,8 +313,6 @@ on_tick(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     policy_tick(srv->policy, st, clock_ms(), clock_wall_s());
-    if (++srv->shared->ticks % SAVE_EVERY_S == 0)
-        save(srv, st);
     trim_heap(srv);
     settings_unref(st);
 }
@@ -653,6 +618,7 @@ tear_down(struct server *srv)
     for (unsigned i = 0; srv->workers != NULL && i < srv->n_workers; i++)
         worker_join(&srv->workers[i]);
     free(srv->workers);
+    saver_free(&sh->saver);
     control_free(&sh->control);
     http_free(&sh->http);
     health_free(&sh->health);
@@ -733,6 +699,8 @@ begin(struct server *srv, const struct faults *warnings, struct sockets *sockets
         return -1;
     if (!make_events(srv))
         return err_set(e, ERR_SYSTEM, "out of memory");
+    if ((srv->shared->saver = saver_new(srv, e)) == NULL)
+        return -1;
     return listen_all(srv, sockets, e) != 0 ? -1 : make_workers(srv, st, sockets, e);
 }
 
@@ -753,7 +721,7 @@ server_run(const char *settings_path, struct settings *st, const struct faults *
     if (result == 0) {
         mask_signals(SIG_UNBLOCK);
         event_base_dispatch(srv->shared->loop.base);
-        save_hosts(srv, srv->shared->settings);
+        saver_free(&srv->shared->saver);
         log_event(LOG_LEVEL_NOTICE, "stop", "version", POSTERN_VERSION, NULL);
     }
     tear_down(srv);

@@ -93,8 +93,7 @@ status_take(struct server *srv, struct status *s)
     s->max_connections = (unsigned)st->server.max_connections;
     s->is_monitor = st->server.monitor;
     s->is_ledger_shared = st->harvest.ledger == SETTINGS_LEDGER_REDIS;
-    s->is_ledger_up = policy_ledger_up(srv->policy);
-    span_copy(s->ledger_error, sizeof s->ledger_error, span_str(policy_ledger_error(srv->policy)));
+    s->is_ledger_up = policy_ledger_up(srv->policy, s->ledger_error, sizeof s->ledger_error);
     settings_unref(st);
     s->policy = policy_counts(srv->policy);
     if (take_hosts(srv, s) == -1 || take_directories(srv, s) == -1 || take_zones(srv, s) == -1) {

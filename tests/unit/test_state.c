@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,6 +21,7 @@
 #include "policy/delivered.h"
 #include "policy/mark.h"
 #include "policy/policy.h"
+#include "policy/policy_private.h"
 
 #define SECOND ((int64_t)1000)
 #define HOUR   (3600 * SECOND)
@@ -48,7 +51,7 @@ save(void)
 {
     struct err e = {0};
 
-    if (policy_save(policy, &settings, now, wall, &e) < 0)
+    if (policy_save(policy, &settings, now, &e) < 0)
         fail_msg("%s", e.text);
 }
 
@@ -515,7 +518,57 @@ test_many_networks(void **state)
     assert_in_range(policy_counts(policy).clients, 1, 1);
 }
 
-/* Workers count while the housekeeper ticks, saves and looks: nothing is lost. */
+static _Atomic bool is_saving;
+
+static void *
+save_on(void *arg)
+{
+    (void)arg;
+
+    while (is_saving)
+        save();
+    return NULL;
+}
+
+static void
+begin_saving(pthread_t *thread)
+{
+    is_saving = true;
+    assert_int_equal(pthread_create(thread, NULL, save_on, NULL), 0);
+}
+
+static void
+end_saving(pthread_t thread)
+{
+    is_saving = false;
+    pthread_join(thread, NULL);
+}
+
+/* The fleet's key changes under a save: what is kept in the end is of the last one. */
+static void
+test_rekeying_while_it_is_saved(void **state)
+{
+    struct span a = span_str("a@example.com");
+    pthread_t saver;
+    (void)state;
+
+    begin_saving(&saver);
+    for (uint8_t i = 0; i < 50; i++) {
+        struct siphash_key key = {{i}};
+        marks_add(policy_marks(policy), a, DAY, now);
+        (void)ask("192.0.2.1", 0, 5, false);
+        policy_rekey(policy, &key, policy_seconds_of(now));
+        assert_false(marks_has(policy_marks(policy), a, now));
+    }
+    marks_add(policy_marks(policy), a, DAY, now);
+    end_saving(saver);
+    assert_int_equal(rows_on_disk("marks"), 1);
+    restart(1);
+    assert_true(marks_has(policy_marks(policy), a, now));
+    assert_int_equal(ask("192.0.2.1", 20, 1, false).count, 1);
+}
+
+/* Workers count while the housekeeper ticks and looks, and all is saved: nothing is lost. */
 static void *
 work(void *arg)
 {
@@ -534,10 +587,11 @@ work(void *arg)
 static void
 test_threads(void **state)
 {
-    pthread_t threads[4];
+    pthread_t threads[4], saver;
     int numbers[4] = {0, 1, 2, 3};
     (void)state;
 
+    begin_saving(&saver);
     for (int i = 0; i < 4; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, work, &numbers[i]), 0);
     for (int i = 0; i < 20; i++) {
@@ -545,13 +599,13 @@ test_threads(void **state)
         struct policy_block *blocks;
         size_t n;
         policy_tick(policy, &settings, now, wall);
-        save();
         (void)policy_top(policy, &settings, top, 5, now);
         assert_int_equal(policy_blocks(policy, now, &blocks, &n), 0);
         free(blocks);
     }
     for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
+    end_saving(saver);
     restart(1);
     for (int i = 0; i < 4; i++)
         for (int k = 0; k < 100; k++) {
@@ -683,7 +737,7 @@ test_no_place(void **state)
     settings.server.state_dir = NULL;
     none = policy_new(&settings, now, wall, &e);
     assert_non_null(none);
-    assert_int_equal(policy_save(none, &settings, now, wall, &e), 0);
+    assert_int_equal(policy_save(none, &settings, now, &e), 0);
     policy_free(&none, &settings, now, wall);
     settings.server.state_dir = dir;
 }
@@ -704,6 +758,7 @@ main(void)
         TEST(test_marks_and_deliveries_survive),
         TEST(test_facts_leave_the_disk),
         TEST(test_many_networks),
+        TEST(test_rekeying_while_it_is_saved),
         TEST(test_threads),
         TEST(test_damaged_file),
         TEST(test_damaged_row),
