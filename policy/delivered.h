@@ -65,8 +65,10 @@ void deliveries_cancel(struct deliveries *d, uint64_t ticket);
  * for WINDOW_MS (duplicate_window); else, refused or unknown, a retry delivers. */
 void deliveries_finish(struct deliveries *d, const struct delivery_key *keys, const bool *served,
                        size_t n, bool is_delivered, int64_t window_ms, int64_t now_ms);
-/* Call each second: wakes those who wait for a burst of another Postern that has gone silent, or
- * for an answer to their question. */
+/* Call each second, from each loop that asks or claims, so that none depends on another: wakes
+ * those who wait for a burst of another Postern that has gone silent, or for an answer to their
+ * question.
+ */
 void deliveries_tick(struct deliveries *d, int64_t now_ms);
 
 /* What a fact of deliveries_table says: its memo.value. */

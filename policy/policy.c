@@ -300,7 +300,6 @@ policy_tick(struct policy *p, const struct settings *st, int64_t now_ms, int64_t
     follow_wall(p, now_ms, wall_s);
     ledger_walk_ended(p->ledger, now.s, end_holds, &ending);
     ledger_sweep(p->ledger, now);
-    deliveries_tick(p->deliveries, now_ms);
 }
 
 struct policy_counts

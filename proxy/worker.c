@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mailbox.h"
 #include "base/thread.h"
+#include "policy/delivered.h"
 #include "proxy/ops/metrics.h"
 #include "proxy/sandbox.h"
 #include "proxy/session/delivery.h"
@@ -412,6 +413,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     pools_tick(&w->private->all_pools, now_ms);
+    deliveries_tick(policy_deliveries(w->srv->policy), now_ms);
     press(w, now_ms);
     if (w->is_draining && now_ms >= w->private->drain_until_ms)
         drain_sessions(w, true);

@@ -112,3 +112,20 @@ def test_nobody_waits_for_what_is_saved(exchange, postern, nsd, slow_disk, name)
     mx.log = Journal("log of another run")
     mx.start()
     assert len(mx.control("blocks")["blocks"]) == 2
+
+
+def test_a_question_to_the_fleet_ends_though_nobody_hears_the_answer(exchange, postern, redis, slow_disk):
+    """Whoever asks Redis waits for a disk, in a reload: the messages that asked have their own deadline."""
+    disk = slow_disk("postern.ini")
+    mx = postern(exchange(), run=False, settings={
+        "harvest": {"ledger": "redis", "redis": f"127.0.0.1:{redis.port}"}})
+    mx.start(**disk.environment)
+    mx.wait_log("ledger", state="up")
+    since = len(mx.log)
+    disk.hang()
+    mx.send_signal(signal.SIGHUP)
+    disk.wait_reached()
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    disk.go_on()
+    mx.wait_log("config", state="loaded", since=since)
+    assert mx.client().deliver(CONTENT + b"2\r\n", "anna@example.test").status == "250 2.6.0"
