@@ -121,6 +121,11 @@ take_command(struct world_connection *c, struct hearer *h, const char *line)
                 (offered & SMTP_CAP_BIT(CHUNKING)) != 0);
         h->hearing = HEARING_CHUNK;
         h->chunk_left = size;
+    } else if (strcmp(line, "RSET") == 0) {
+        require(h->has_sender); /* a question is over */
+        h->recipients = 0;
+        h->has_sender = false;
+        say(c, "250 2.0.0 Reset\r\n");
     } else {
         require(strcmp(line, "QUIT") == 0);
         world_hang_up(c);
