@@ -275,11 +275,17 @@ walk_was_known(const struct walk *w)
     return false;
 }
 
+/* On to the address without its tag, if there is one and WITH_UNTAGGED; else to the next section.
+ */
 static void
-walk_next_section(struct walk *w)
+walk_next_key(struct walk *w, bool with_untagged)
 {
-    w->i++;
-    w->is_untagged = false;
+    char untagged[DIR_ADDRESS_MAX + 1];
+
+    w->is_untagged = with_untagged && !w->is_untagged && w->sections[w->i]->conf->plus_addressing &&
+                     dir_address_untagged(w->address, untagged) > 0;
+    if (!w->is_untagged)
+        w->i++;
     w->with_sender = false;
 }
 
@@ -290,7 +296,6 @@ walk_take(struct walk *w, const struct dir_verdict *v, enum dir_source source, i
           struct dir_answer *answer)
 {
     const struct settings_directory *conf = w->sections[w->i]->conf;
-    char untagged[DIR_ADDRESS_MAX + 1];
 
     if (v->status != DIR_UNAVAILABLE) {
         w->source = source;
@@ -309,18 +314,15 @@ walk_take(struct walk *w, const struct dir_verdict *v, enum dir_source source, i
                                       .age_ms = age_ms};
         return true;
     case DIR_ABSENT:
-        w->with_sender = false;
-        if (conf->plus_addressing && !w->is_untagged &&
-            dir_address_untagged(w->address, untagged) > 0)
-            w->is_untagged = true;
-        else
-            walk_next_section(w);
+        walk_next_key(w, true);
         break;
     case DIR_UNAVAILABLE:
     case DIR_PENDING:
         w->is_unavailable = true;
         w->is_trusted = w->is_trusted || conf->on_failure == SETTINGS_ON_FAILURE_ACCEPT;
-        walk_next_section(w);
+        /* Without its tag it may be known: cached, or in the snapshot.  Not if it is there with it,
+         * and only its rules could not be asked about. */
+        walk_next_key(w, !w->with_sender);
         break;
     }
     if (w->i < w->n)

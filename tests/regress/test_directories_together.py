@@ -144,12 +144,27 @@ def test_tags_of_nobody_are_guesses_like_others(mx, slapd):
     one.wait_log("harvest", count=2)
 
 
-def test_tags_with_a_directory_down(mx, slapd):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_tags_with_a_directory_down(mx, slapd, how):
+    """What is known of anna@ holds for anna+tag@, though nobody can be asked about that."""
     server = slapd("anna")
     one = mx(people=section(server, plus_addressing="yes"))
     assert rcpt(one, "anna") == TAKEN
-    server.stop()
-    assert rcpt(one, "anna+tag") in (TAKEN, LATER)  # what is known of anna@, or nothing at all
+    server.stop(how) if how == signal.SIGKILL else server.freeze()
+    assert rcpt(one, "anna+tag") == TAKEN
+    one.wait_log("rcpt", to="<anna+tag@example.test>", source="cache")
+    assert rcpt(one, "nobody+tag") == LATER
+
+
+def test_tags_with_a_snapshot_that_is_no_longer_fresh(mx, slapd):
+    server = slapd("anna")
+    one = mx(people=section(server, plus_addressing="yes", mode="snapshot", snapshot_refresh="100ms",
+                            snapshot_fresh="1ms"))
+    one.wait_log("directory", look="full")
+    server.stop(signal.SIGKILL)
+    one.wait_log("directory", state="down")
+    assert rcpt(one, "anna+tag") == TAKEN
+    one.wait_log("rcpt", to="<anna+tag@example.test>", source="snapshot")
     assert rcpt(one, "nobody+tag") == LATER
 
 
