@@ -450,11 +450,32 @@ filter_fault(const char *filter)
     return has_comparisons(filter) ? NULL : "a comparison in it has no = (RFC 4515)";
 }
 
+/* Does a comparison with what is asked for look into another attribute than ATTRIBUTE? */
+static bool
+looks_elsewhere(const char *filter, const char *attribute)
+{
+    for (const char *asked = strchr(filter, '%'); asked != NULL; asked = strchr(asked + 1, '%')) {
+        const char *name = asked;
+        while (name > filter && name[-1] != '(')
+            name--;
+        if (!span_is_nocase(span_of(name, strcspn(name, "=<>~:")), attribute))
+            return true;
+    }
+    return false;
+}
+
+/* Where addresses stand, unless attributes says otherwise. */
+static const char *
+default_attribute(const struct settings_directory *d)
+{
+    return d->type == SETTINGS_TYPE_AD ? "proxyAddresses" : "mail";
+}
+
 /* The filter that there is without one looks into one attribute alone. */
 static void
 check_no_filter(struct faults *f, const struct settings_directory *d)
 {
-    const char *asked = d->type == SETTINGS_TYPE_AD ? "proxyAddresses" : "mail";
+    const char *asked = default_attribute(d);
 
     if (d->mode == SETTINGS_MODE_LOOKUP && d->attributes.n > 0 &&
         (d->attributes.n > 1 || !span_is_nocase(span_str(d->attributes.v[0]), asked)))
@@ -472,6 +493,10 @@ check_filters(struct faults *f, const struct settings_directory *d)
         FAULT(f, d, filter, "neither %%u nor %%l is in it, so all recipients look the same");
     if (wrong != NULL)
         FAULT(f, d, filter, "%s", wrong);
+    else if (d->filter != NULL && d->mode == SETTINGS_MODE_SNAPSHOT && d->attributes.n == 0 &&
+             looks_elsewhere(d->filter, default_attribute(d)))
+        WARN(f, d, filter, "with mode = snapshot and no attributes only values of %s count",
+             default_attribute(d));
     wrong = d->snapshot_filter != NULL ? filter_fault(d->snapshot_filter) : NULL;
     if (wrong != NULL)
         FAULT(f, d, snapshot_filter, "%s", wrong);

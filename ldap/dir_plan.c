@@ -13,7 +13,7 @@ static const char *const proxy_addresses[] = {"proxyAddresses"};
 static const char *const mail[] = {"mail"};
 
 int
-dir_plan_init(struct dir_plan *p, const struct settings_directory *conf, enum dir_plan_use use)
+dir_plan_init(struct dir_plan *p, const struct settings_directory *conf)
 {
     size_t n = 0;
 
@@ -23,7 +23,7 @@ dir_plan_init(struct dir_plan *p, const struct settings_directory *conf, enum di
     if (conf->attributes.n > 0) {
         p->addresses = (const char *const *)conf->attributes.v;
         p->n_addresses = conf->attributes.n;
-    } else if (!conf->filter || use == DIR_PLAN_SNAPSHOT) {
+    } else if (!conf->filter || conf->mode == SETTINGS_MODE_SNAPSHOT) {
         p->addresses = p->is_ad ? proxy_addresses : mail;
         p->n_addresses = 1;
     }

@@ -522,7 +522,7 @@ start_members(struct dir_pool *p, struct err *e)
     p->servers = dir_servers_new(p->conf);
     p->watchdog = dir_watchdog_new(e);
     if (!p->members || !p->servers || !p->watchdog ||
-        dir_plan_init(&p->plan, p->conf, DIR_PLAN_LOOKUP) < 0)
+        dir_plan_init(&p->plan, p->conf) < 0)
         return err_set(e, ERR_SYSTEM, "out of memory");
     for (; p->n_members < n; p->n_members++) {
         struct member *m = &p->members[p->n_members];

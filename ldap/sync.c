@@ -459,7 +459,7 @@ destroy(struct sync *y)
 static int
 begin(struct sync *y, struct err *e)
 {
-    if (dir_plan_init(&y->plan, y->conf, DIR_PLAN_SNAPSHOT) < 0)
+    if (dir_plan_init(&y->plan, y->conf) < 0)
         return err_set(e, ERR_SYSTEM, "out of memory");
     y->watchdog = dir_watchdog_new(e);
     if (!y->watchdog)

@@ -42,7 +42,7 @@ static const char MODES[] = "qlfFcC";
 #define ANSWERED_MAX 100 /* what is asked has to fit into a socket */
 
 static struct settings_directory conf[2];
-static struct dir_plan lookup[2], whole[2]; /* [1]: Active Directory */
+static struct dir_plan plans[2]; /* [1]: Active Directory */
 static struct snapshot *snapshot;
 static struct dir_watchdog *watchdog;
 static char state_dir[] = "/dev/shm/postern-fuzz-directory-XXXXXX";
@@ -55,8 +55,7 @@ clean_up(void)
     snapshot_close(&snapshot);
     dir_watchdog_free(&watchdog);
     for (int i = 0; i < 2; i++) {
-        dir_plan_clear(&lookup[i]);
-        dir_plan_clear(&whole[i]);
+        dir_plan_clear(&plans[i]);
     }
     snprintf(path, sizeof path, "rm -rf %s", state_dir);
     require(system(path) == 0);
@@ -77,8 +76,7 @@ set_up(void)
     conf[1].type = SETTINGS_TYPE_AD;
     for (int i = 0; i < 2; i++) {
         conf[i].base = base;
-        require(dir_plan_init(&lookup[i], &conf[i], DIR_PLAN_LOOKUP) == 0 &&
-                dir_plan_init(&whole[i], &conf[i], DIR_PLAN_SNAPSHOT) == 0);
+        require(dir_plan_init(&plans[i], &conf[i]) == 0);
     }
     require(mkdtemp(state_dir) != NULL);
     snapshot = snapshot_open(state_dir, &e);
@@ -419,9 +417,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     script = span_of((const char *)data + 1, size - 1);
     ld = connect_to(script, &fd);
     if (mode - MODES < 2)
-        ask(ld, fd, &lookup[*mode == 'q'], script);
+        ask(ld, fd, &plans[*mode == 'q'], script);
     else
-        look_at(ld, &whole[*mode == 'f' || *mode == 'c'], *mode == 'f' || *mode == 'F');
+        look_at(ld, &plans[*mode == 'f' || *mode == 'c'], *mode == 'f' || *mode == 'F');
     ldap_destroy(ld);
     close(fd);
     return 0;

@@ -377,7 +377,7 @@ def test_the_known_are_served_while_no_server_answers(slapd, ask):
 
 @pytest.mark.parametrize("changes, status", [
     ({"timeout": "1s", "cache_stale": "2h"}, "250 2.1.5"),
-    ({"mode": "snapshot"}, "250 2.1.5"),
+    ({"mode": "snapshot"}, "451 4.4.3"),
     ({"cache_size": "0"}, "451 4.4.3"),
     ({"filter": "(mail=%u)"}, "451 4.4.3"),
 ])

@@ -166,6 +166,18 @@ def test_an_old_look_does_not_say_no(slapd, keep):
     assert one.verdict("nobody@example.test")[0] == "451 4.4.3"
 
 
+@pytest.mark.parametrize("attributes, alias", [("", "550 5.1.1"), ("mail, proxyAddresses", "250 2.1.5")])
+def test_a_filter_of_ones_own_finds_what_the_snapshot_lists(slapd, keep, attributes, alias):
+    """Whoever is known while a server lives is known without it."""
+    server = slapd()
+    one = keep(server, type="ldap", filter="(|(mail=%u)(proxyAddresses=smtp:%u))", attributes=attributes)
+    assert one.verdict("a@example.test")[0] == alias
+    server.stop(signal.SIGKILL)
+    one.wait_log("directory", state="down")
+    assert one.verdict("a@example.test")[0] == alias
+    assert one.verdict("anna@example.test") == KNOWN
+
+
 def test_no_is_confirmed_live(slapd, keep):
     server = slapd()
     one = keep(server, snapshot_refresh="1h")

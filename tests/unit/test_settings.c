@@ -493,6 +493,16 @@ test_warnings(void **state)
         {"[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\nattributes = alias\n"
          "filter = (alias=%u)\n",
          ""},
+        {"[server]\nstate_dir = /tmp\n[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\n"
+         "mode = snapshot\nfilter = (&(cn=*)(Mail=%u))\n",
+         ""},
+        {"[server]\nstate_dir = /tmp\n[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\n"
+         "mode = snapshot\nfilter = (|(mail=%u)(proxyAddresses=smtp:%u))\n",
+         "f:17: warning: filter: with mode = snapshot and no attributes only values of mail "
+         "count\n"},
+        {"[server]\nstate_dir = /tmp\n[directory]\ntype = ldap\nuri = ldap://x\nbase = dc=x\n"
+         "mode = snapshot\nfilter = (|(mail=%u)(alias=%u))\nattributes = mail, alias\n",
+         ""},
         {"[log]\ntarget = unix:/dev/log\n", ""},
         {"[control]\nsocket = "
          "/tmp////////////////////////////////////////////////////////////////////////"

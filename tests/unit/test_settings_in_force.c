@@ -143,7 +143,7 @@ test_directory_equal(void **state)
         const char *line;
         bool agree;
     } changes[] = {
-        {"mode = snapshot\n", true},      {"timeout = 1s\n", true},
+        {"mode = snapshot\n", false},     {"timeout = 1s\n", true},
         {"connections = 3\n", true},      {"cache_stale = 2d\n", true},
         {"starttls = yes\n", false},      {"attributes = mail\n", false},
         {"filter = (mail=%u)\n", false},  {"bind = external\n", false},

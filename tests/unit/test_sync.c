@@ -73,7 +73,7 @@ test_filters(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *attributes[2] = {NULL}, filter[256];
-        struct settings_directory conf = {.type = cases[i].type};
+        struct settings_directory conf = {.type = cases[i].type, .mode = SETTINGS_MODE_SNAPSHOT};
         struct dir_plan plan;
 
         while (conf.attributes.n < 2 && cases[i].attributes[conf.attributes.n]) {
@@ -85,7 +85,7 @@ test_filters(void **state)
         conf.filter = cases[i].filter ? span_dup(span_str(cases[i].filter)) : NULL;
         conf.snapshot_filter =
             cases[i].snapshot_filter ? span_dup(span_str(cases[i].snapshot_filter)) : NULL;
-        assert_int_equal(dir_plan_init(&plan, &conf, DIR_PLAN_SNAPSHOT), 0);
+        assert_int_equal(dir_plan_init(&plan, &conf), 0);
         sync_filter(&plan, filter, sizeof filter);
         assert_string_equal(filter, cases[i].expected);
         dir_plan_clear(&plan);
