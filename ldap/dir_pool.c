@@ -521,8 +521,7 @@ start_members(struct dir_pool *p, struct err *e)
     p->members = calloc(n, sizeof *p->members);
     p->servers = dir_servers_new(p->conf);
     p->watchdog = dir_watchdog_new(e);
-    if (!p->members || !p->servers || !p->watchdog ||
-        dir_plan_init(&p->plan, p->conf) < 0)
+    if (!p->members || !p->servers || !p->watchdog || dir_plan_init(&p->plan, p->conf) < 0)
         return err_set(e, ERR_SYSTEM, "out of memory");
     for (; p->n_members < n; p->n_members++) {
         struct member *m = &p->members[p->n_members];
@@ -629,7 +628,7 @@ ask_locked(struct dir_pool *p, struct span key, bool with_detail, struct dir_inb
     struct dir_job *job = with_detail ? NULL : *job_find(p, hash, key);
 
     /* A question with detail is accepted even then: its answer explains why. */
-    if ((p->is_down && !with_detail) || p->end != DIR_POOL_GO_ON)
+    if (p->is_down && !with_detail)
         return false;
     if (job)
         return job_add_waiter(job, box, id, step);

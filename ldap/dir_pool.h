@@ -21,7 +21,8 @@ struct dir_pool;
  * the pool. NULL with E set. */
 struct dir_pool *dir_pool_new(const struct settings_directory *section, struct dir_cache *cache,
                               struct err *e);
-/* No new questions: the threads end when those that wait are answered.  Does not wait for that. */
+/* Nobody asks any longer: the threads end when the questions that wait are answered.  Does not wait
+ * for that. */
 void dir_pool_stop(struct dir_pool *p);
 bool dir_pool_has_ended(struct dir_pool *p); /* after dir_pool_stop: dir_pool_free will not wait */
 /* End the threads at once and wait for them; a hung server delays this by its timeout at most.

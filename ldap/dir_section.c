@@ -47,6 +47,7 @@ dir_section_new(struct settings *st, const struct settings_directory *conf,
         return NULL;
     }
     atomic_init(&s->references, 1);
+    atomic_init(&s->is_stopped, false);
     s->settings = settings_ref(st);
     s->conf = conf;
     if (!section_start(s, before, e)) {
@@ -59,7 +60,11 @@ dir_section_new(struct settings *st, const struct settings_directory *conf,
 void
 dir_section_unref(struct dir_section *s)
 {
-    atomic_fetch_sub(&s->references, 1);
+    if (atomic_fetch_sub(&s->references, 1) != 1)
+        return;
+    if (s->pool)
+        dir_pool_stop(s->pool);
+    atomic_store(&s->is_stopped, true); /* last: now it may be freed at any time */
 }
 
 void
@@ -92,7 +97,7 @@ dir_section_begin(struct dir_section *s, struct snapshot *snapshot)
 
     if (s->cache)
         dir_cache_limit(s->cache, &limits);
-    if (s->sync || !snapshot || !dir_section_is_snapshot(s->conf))
+    if (!snapshot || !dir_section_is_snapshot(s->conf))
         return;
     s->sync = sync_new(s->conf, snapshot, &e);
     if (!s->sync)
@@ -101,10 +106,8 @@ dir_section_begin(struct dir_section *s, struct snapshot *snapshot)
 }
 
 void
-dir_section_stop(struct dir_section *s)
+dir_section_retire(struct dir_section *s)
 {
-    if (s->pool)
-        dir_pool_stop(s->pool);
     if (s->sync)
         sync_stop(s->sync);
 }
@@ -112,7 +115,8 @@ dir_section_stop(struct dir_section *s)
 bool
 dir_section_has_ended(struct dir_section *s)
 {
-    return (!s->pool || dir_pool_has_ended(s->pool)) && (!s->sync || sync_has_ended(s->sync));
+    return atomic_load(&s->is_stopped) && (!s->pool || dir_pool_has_ended(s->pool)) &&
+           (!s->sync || sync_has_ended(s->sync));
 }
 
 void

@@ -27,6 +27,7 @@ struct dir_section {
     struct dir_cache *cache;  /* type ldap and ad, else NULL */
     struct dir_pool *pool;    /* the same */
     struct sync *sync;        /* mode snapshot, once it was begun; else NULL */
+    atomic_bool is_stopped;   /* nobody has it, and its threads were told to end */
     struct dir_section *next; /* of all that are not freed yet; the list is directories' */
 };
 
@@ -40,19 +41,22 @@ struct dir_set {
  * are the same: a reload in an outage must not forget what is known.  NULL with E set. */
 struct dir_section *dir_section_new(struct settings *st, const struct settings_directory *conf,
                                     const struct dir_section *before, struct err *e);
-/* Nothing comes before it any longer: its limits hold for the cache, and mode snapshot begins to
- * keep it in SNAPSHOT.  What fails is told in the log, and the directory is asked live. */
+/* Before it is the current one: its limits hold for the cache, and mode snapshot begins to keep it
+ * in SNAPSHOT.  What fails is told in the log, and the directory is asked live. */
 void dir_section_begin(struct dir_section *s, struct snapshot *snapshot);
 /* What CONF's cache_ keys say. */
 struct dir_cache_limits dir_section_limits(const struct settings_directory *conf);
 bool dir_section_is_snapshot(const struct settings_directory *conf);
-/* It goes out of use: its threads end when they have nothing to do. Does not wait. */
-void dir_section_stop(struct dir_section *s);
-bool dir_section_has_ended(struct dir_section *s); /* dir_section_free will not wait */
+/* Another one is current: its part of the snapshot is kept no longer.  Its servers answer whoever
+ * has a reference yet.  Does not wait. */
+void dir_section_retire(struct dir_section *s);
 /* Try again now what backs off. */
 void dir_section_retry(struct dir_section *s);
-/* It is for the keeper of the list to free what has no reference left. */
+/* Without a reference its threads end, when they have nothing to do.  It is for the keeper of the
+ * list to free it then. */
 void dir_section_unref(struct dir_section *s);
+/* Nobody has it, and dir_section_free will not wait. */
+bool dir_section_has_ended(struct dir_section *s);
 void dir_section_free(struct dir_section **s);
 /* A section with CONF would do nothing else than S (which is never so for a file: it may have
  * changed). */

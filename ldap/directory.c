@@ -10,10 +10,17 @@
 #include "ldap/dir_file.h"
 #include "ldap/directory_private.h"
 
+/* A client's inbox; a reference. */
+struct guest {
+    struct guest *next;
+    struct dir_inbox *box;
+};
+
 struct directories {
     pthread_mutex_t lock;
     struct dir_set *current;
-    atomic_uint generation;     /* of CURRENT: clients look here before they take the lock */
+    atomic_uint generation; /* of CURRENT: clients look here before they take the lock */
+    struct guest *guests;
     struct dir_section *all;    /* also those that only pending questions still hold */
     struct dir_cache *verified; /* what downstreams said; NULL: memory was out */
     struct snapshot *snapshot;  /* from the first mode = snapshot on */
@@ -83,7 +90,7 @@ make_set(const struct dir_set *old, struct settings *st, struct err *e)
                 struct dir_section *s = set->sections[i];
 
                 dir_section_unref(s);
-                if (atomic_load(&s->references) == 0) /* made here: nobody else knows it */
+                if (atomic_load(&s->is_stopped)) /* made here: nobody else knows it */
                     dir_section_free(&s);
             }
             free(set);
@@ -103,7 +110,7 @@ reap(struct directories *d, bool at_end)
     while (*at) {
         struct dir_section *s = *at;
 
-        if (atomic_load(&s->references) == 0 && (at_end || dir_section_has_ended(s))) {
+        if (at_end ? atomic_load(&s->is_stopped) : dir_section_has_ended(s)) {
             *at = s->next;
             dir_section_free(&s);
         } else {
@@ -121,34 +128,50 @@ set_has(const struct dir_set *set, const struct dir_section *s)
     return false;
 }
 
-/* Make SET the current one. */
+/* Tell the clients that there is another set: one that nobody asks anything would have the old one,
+ * and thereby its connections, for ever. */
+static void
+wake_clients(struct directories *d)
+{
+    pthread_mutex_lock(&d->lock);
+    for (struct guest *g = d->guests; g; g = g->next) {
+        struct dir_reply *r = calloc(1, sizeof *r); /* to no question */
+
+        if (r)
+            mailbox_post(dir_inbox_mailbox(g->box), &r->item);
+    }
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* Make SET the current one.  Until it is, and for those who have the old one yet, that one goes on
+ * answering. */
 static void
 put_set(struct directories *d, struct dir_set *set)
 {
     struct dir_set *old;
 
-    for (struct dir_section *s = d->all; s; s = s->next) {
-        if (set_has(set, s))
-            dir_section_retry(s);
-        else
-            dir_section_stop(s);
-    }
     for (size_t i = 0; i < set->n; i++) {
         struct dir_section *s = set->sections[i];
 
-        dir_section_begin(s, d->snapshot);
-        if (!d->current || !set_has(d->current, s)) {
-            s->next = d->all;
-            d->all = s;
+        if (d->current && set_has(d->current, s)) {
+            dir_section_retry(s);
+            continue;
         }
+        dir_section_begin(s, d->snapshot);
+        s->next = d->all;
+        d->all = s;
     }
     pthread_mutex_lock(&d->lock);
     old = d->current;
     d->current = set;
     atomic_fetch_add(&d->generation, 1);
     pthread_mutex_unlock(&d->lock);
+    for (struct dir_section *s = d->all; s; s = s->next)
+        if (!set_has(set, s))
+            dir_section_retire(s);
     if (old)
         dir_set_unref(old);
+    wake_clients(d);
 }
 
 /* If a section of ST is to be kept: open what it is kept in.  What is of no section any longer goes
@@ -274,6 +297,36 @@ directories_current(struct directories *d)
     set = dir_set_ref(d->current);
     pthread_mutex_unlock(&d->lock);
     return set;
+}
+
+bool
+directories_join(struct directories *d, struct dir_inbox *box)
+{
+    struct guest *g = malloc(sizeof *g);
+
+    if (!g)
+        return false;
+    g->box = dir_inbox_ref(box);
+    pthread_mutex_lock(&d->lock);
+    g->next = d->guests;
+    d->guests = g;
+    pthread_mutex_unlock(&d->lock);
+    return true;
+}
+
+void
+directories_leave(struct directories *d, const struct dir_inbox *box)
+{
+    struct guest **at = &d->guests, *g;
+
+    pthread_mutex_lock(&d->lock);
+    while ((*at)->box != box)
+        at = &(*at)->next;
+    g = *at;
+    *at = g->next;
+    pthread_mutex_unlock(&d->lock);
+    dir_inbox_close(&g->box);
+    free(g);
 }
 
 bool

@@ -74,6 +74,15 @@ take_current(struct directory_client *c)
         c->reader = snapshot_reader_new(s);
 }
 
+static void
+refresh(struct directory_client *c)
+{
+    if (c->generation == directories_generation(c->directories))
+        return;
+    dir_set_unref(c->set);
+    take_current(c);
+}
+
 struct directory_client *
 directory_client_new(struct directories *d)
 {
@@ -82,7 +91,9 @@ directory_client_new(struct directories *d)
     if (!c)
         return NULL;
     c->box = dir_inbox_new();
-    if (!c->box) {
+    if (!c->box || !directories_join(d, c->box)) {
+        if (c->box)
+            dir_inbox_close(&c->box);
         free(c);
         return NULL;
     }
@@ -196,6 +207,7 @@ directory_client_free(struct directory_client **client)
     }
     while (c->orders)
         order_free(&c->orders);
+    directories_leave(c->directories, c->box);
     dir_inbox_close(&c->box);
     snapshot_reader_free(&c->reader);
     dir_set_unref(c->set);
@@ -371,15 +383,6 @@ ask_wait(struct directory_client *c, struct ask *a, const struct dir_section_ans
     ask_schedule(c, a);
 }
 
-static void
-refresh(struct directory_client *c)
-{
-    if (c->generation == directories_generation(c->directories))
-        return;
-    dir_set_unref(c->set);
-    take_current(c);
-}
-
 enum dir_status
 directory_ask(struct directory_client *c, const struct settings_domain *domain, struct span address,
               struct span sender, unsigned flags, int64_t now_ms, struct dir_answer *answer,
@@ -512,6 +515,7 @@ directory_client_dispatch(struct directory_client *c, int64_t now_ms)
 {
     struct mailbox_item *item = mailbox_take(dir_inbox_mailbox(c->box));
 
+    refresh(c);
     while (item) {
         struct dir_reply *r = (struct dir_reply *)item;
         struct ask *a = *ask_find(c, r->id);

@@ -12,5 +12,9 @@ unsigned directories_generation(struct directories *d);
 struct snapshot *directories_snapshot(struct directories *d);
 /* The caller owns the reference. */
 struct dir_set *directories_current(struct directories *d);
+/* From now on BOX gets a reply without an id whenever directories_current changes.  False: memory
+ * is out. */
+bool directories_join(struct directories *d, struct dir_inbox *box);
+void directories_leave(struct directories *d, const struct dir_inbox *box);
 
 #endif

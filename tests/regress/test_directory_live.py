@@ -393,6 +393,65 @@ def test_a_reload_in_an_outage_forgets_no_answer_that_still_holds(slapd, ask, ch
     assert one.verdict("ben@example.test") == "451 4.4.3"
 
 
+@pytest.mark.parametrize("name, sender, status", [
+    ("anna+x", "x@example.org", "250 2.1.5"),      # then without its tag
+    ("board", "anna@example.test", "250 2.1.5"),   # then with its sender
+    ("board", "x@example.org", "550 5.7.1"),
+])
+def test_a_question_that_a_reload_meets_is_asked_to_its_end(slapd, ask, name, sender, status):
+    server = slapd("".join([
+        servers.recipient_entry("anna", ["anna@example.test"]), servers.recipient_entry("ben", ["ben@example.test"]),
+        servers.recipient_entry("board", ["board@example.test"], authOrig=[servers.recipient_dn("anna")])]))
+    one = ask(server.uri, plus_addressing="yes", timeout="20s")
+    assert one.verdict("ben@example.test") == "250 2.1.5"
+    server.freeze()
+    client = one.client()
+    client.ok(f"MAIL FROM:<{sender}>")
+    client.send(f"RCPT TO:<{name}@example.test>\r\n")
+    poll(lambda: one.control("directory")["directories"][0]["pending"], "the question")
+    one.write_config({"directory": {"cache_stale": "2h"}})
+    one.reload()
+    server.process.send_signal(signal.SIGCONT)
+    assert client.reply().status == status
+
+
+def test_the_next_directory_too_is_asked_by_a_question_that_a_reload_meets(slapd, ask):
+    first, second = slapd(), slapd({"dora": ["dora@example.test"]})
+    one = ask(first.uri, timeout="20s")
+    one.write_config({"domain example.test": {"directory": "one, two"}, "directory": None,
+                      "directory one": one.settings["directory"],
+                      "directory two": {**one.settings["directory"], "uri": second.uri}})
+    one.reload()
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+    first.freeze()
+    client = one.client()
+    client.ok("MAIL FROM:<x@example.org>")
+    client.send("RCPT TO:<dora@example.test>\r\n")
+    poll(lambda: one.control("directory")["directories"][0]["pending"], "the question")
+    one.write_config({name: {"cache_stale": "2h"} for name in ("directory one", "directory two")})
+    one.reload()
+    first.process.send_signal(signal.SIGCONT)
+    assert client.reply().status == "250 2.1.5"
+
+
+def connections(server):
+    """How many there are to SERVER's port."""
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        rows = [line.split() for line in list(table)[1:]]
+    return sum(int(row[2].partition(":")[2], 16) == server.port and row[3] == "01" for row in rows)
+
+
+def test_a_reload_closes_what_it_replaced_though_nobody_asks(slapd, ask):
+    server = slapd()
+    one = ask(server.uri, connections="5")
+    assert one.verdict("anna@example.test") == "250 2.1.5"
+    assert lookup(one)["result"] == "found"
+    poll(lambda: connections(server) == 5, "five connections")
+    one.write_config({"directory": {"connections": "1"}})
+    one.reload()
+    poll(lambda: connections(server) == 1, "one connection")
+
+
 def test_on_failure_accept(slapd, ask):
     server = slapd()
     one = ask(server.uri, on_failure="accept")
