@@ -134,6 +134,13 @@ dir_section_serves(const struct dir_section *s, const struct settings_directory 
     return !s->file && settings_directory_equal(s->conf, conf);
 }
 
+/* What it keeps; NULL: nothing that may be read. */
+static struct snapshot_part *
+readable_part(const struct dir_section *s)
+{
+    return s->sync ? sync_part(s->sync) : NULL;
+}
+
 /* The cache, unless it is to be passed over: true if it says all. */
 static bool
 ask_cache(struct dir_section *s, const struct dir_section_question *q, int64_t now_ms,
@@ -187,7 +194,7 @@ static bool
 ask_stored(struct dir_section *s, const struct dir_section_question *q, int64_t now_ms,
            struct dir_section_answer *a)
 {
-    struct snapshot_part *part = s->sync ? sync_part(s->sync) : NULL;
+    struct snapshot_part *part = readable_part(s);
     enum snapshot_found found = SNAPSHOT_UNKNOWN;
     struct dir_verdict stored;
     int64_t age_ms;
@@ -237,16 +244,18 @@ dir_section_ask(struct dir_section *s, const struct dir_section_question *q, int
 bool
 dir_section_was_known(struct dir_section *s, struct snapshot_reader *reader, struct span address)
 {
-    return s->sync && reader &&
-           snapshot_was_known(reader, sync_part(s->sync), address,
-                              clock_wall_s() - s->conf->tombstones / 1000);
+    struct snapshot_part *part = readable_part(s);
+
+    return part && reader &&
+           snapshot_was_known(reader, part, address, clock_wall_s() - s->conf->tombstones / 1000);
 }
 
 bool
 dir_section_is_ready(struct dir_section *s)
 {
-    return s->file || dir_pool_is_up(s->pool) ||
-           (s->sync && snapshot_age(sync_part(s->sync)).is_there) ||
+    struct snapshot_part *part = readable_part(s);
+
+    return s->file || dir_pool_is_up(s->pool) || (part && snapshot_age(part).is_there) ||
            dir_cache_serves(s->cache, clock_ms());
 }
 

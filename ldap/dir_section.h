@@ -47,8 +47,8 @@ void dir_section_begin(struct dir_section *s, struct snapshot *snapshot);
 /* What CONF's cache_ keys say. */
 struct dir_cache_limits dir_section_limits(const struct settings_directory *conf);
 bool dir_section_is_snapshot(const struct settings_directory *conf);
-/* Another one is current: its part of the snapshot is kept no longer.  Its servers answer whoever
- * has a reference yet.  Does not wait. */
+/* Another one becomes current: its part of the snapshot is kept no longer.  Its servers answer
+ * whoever has a reference yet.  Does not wait. */
 void dir_section_retire(struct dir_section *s);
 /* Try again now what backs off. */
 void dir_section_retry(struct dir_section *s);

@@ -143,20 +143,23 @@ wake_clients(struct directories *d)
     pthread_mutex_unlock(&d->lock);
 }
 
-/* Make SET the current one.  Until it is, and for those who have the old one yet, that one goes on
- * answering. */
+/* Make SET the current one.  Who has the old one is answered by it to his end. */
 static void
 put_set(struct directories *d, struct dir_set *set)
 {
     struct dir_set *old;
 
+    for (struct dir_section *s = d->all; s; s = s->next) {
+        if (set_has(set, s))
+            dir_section_retry(s);
+        else
+            dir_section_retire(s);
+    }
     for (size_t i = 0; i < set->n; i++) {
         struct dir_section *s = set->sections[i];
 
-        if (d->current && set_has(d->current, s)) {
-            dir_section_retry(s);
+        if (d->current && set_has(d->current, s))
             continue;
-        }
         dir_section_begin(s, d->snapshot);
         s->next = d->all;
         d->all = s;
@@ -166,9 +169,6 @@ put_set(struct directories *d, struct dir_set *set)
     d->current = set;
     atomic_fetch_add(&d->generation, 1);
     pthread_mutex_unlock(&d->lock);
-    for (struct dir_section *s = d->all; s; s = s->next)
-        if (!set_has(set, s))
-            dir_section_retire(s);
     if (old)
         dir_set_unref(old);
     wake_clients(d);

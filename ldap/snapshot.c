@@ -139,6 +139,16 @@ check_record(const struct snapshot_record *r)
                : MDB_CORRUPTED;
 }
 
+/* What was seen before this process began may be used at once. */
+static void
+recall_age(struct snapshot_part *p)
+{
+    int64_t age_s = clock_wall_s() - p->record.mark.look_s;
+
+    atomic_init(&p->look_ms, clock_ms() - (age_s < 0 ? 0 : age_s) * 1000);
+    atomic_init(&p->is_there, p->record.mark.full_s > 0);
+}
+
 /* The part from its record, into the list. */
 static int
 load_part(struct snapshot *s, const MDB_val *name, const MDB_val *record)
@@ -160,6 +170,7 @@ load_part(struct snapshot *s, const MDB_val *name, const MDB_val *record)
         part_free(p);
         return rc;
     }
+    recall_age(p);
     p->next = s->parts;
     s->parts = p;
     return 0;
@@ -292,6 +303,7 @@ snapshot_open(const char *dir, struct err *e)
         return NULL;
     }
     pthread_mutex_init(&s->writer, NULL);
+    pthread_mutex_init(&s->lock, NULL);
     pthread_rwlock_init(&s->map, NULL);
     if (load_key(s, dir, e) < 0 || store_open(s->path, &plan, s, &s->env, e) < 0)
         snapshot_close(&s);
@@ -310,6 +322,7 @@ snapshot_close(struct snapshot **snapshot)
         mdb_env_close(s->env);
     pthread_rwlock_destroy(&s->map);
     pthread_mutex_destroy(&s->writer);
+    pthread_mutex_destroy(&s->lock);
     free(s->path);
     free(s);
     *snapshot = NULL;
@@ -439,54 +452,81 @@ reset_part(struct snapshot_part *p, struct hash128 fingerprint)
     }
     rc = mdb_txn_commit(txn);
     if (rc == 0)
-        p->record = fresh;
-    return rc;
-}
-
-static int
-attach(struct snapshot *s, const char *name, struct hash128 fingerprint,
-       struct snapshot_part **part)
-{
-    struct snapshot_part *p = find_part(s, name);
-    bool is_new = !p;
-    int rc = 0;
-
-    if (is_new)
-        p = new_part(s, name);
-    if (!p)
-        return ENOMEM;
-    if (is_new || memcmp(&p->record.fingerprint, &fingerprint, sizeof fingerprint) != 0) {
-        rc = reset_part(p, fingerprint);
-        if (rc == MDB_MAP_FULL && (rc = snapshot_grow(s)) == 0)
-            rc = reset_part(p, fingerprint);
-    }
-    *part = p;
+        snapshot_set_record(p, &fresh);
     return rc;
 }
 
 struct snapshot_part *
-snapshot_attach(struct snapshot *s, const char *name, struct hash128 fingerprint, unsigned *epoch,
-                struct err *e)
+snapshot_claim(struct snapshot *s, const char *name, unsigned *epoch)
 {
-    struct snapshot_part *p = NULL;
-    int64_t age_s;
-    int rc;
+    struct snapshot_part *p;
+
+    pthread_mutex_lock(&s->lock);
+    p = find_part(s, name);
+    if (!p)
+        p = new_part(s, name);
+    if (p)
+        *epoch = ++p->epoch;
+    pthread_mutex_unlock(&s->lock);
+    return p;
+}
+
+static bool
+is_of(const struct snapshot_part *p, struct hash128 fingerprint)
+{
+    return memcmp(&p->record.fingerprint, &fingerprint, sizeof fingerprint) == 0;
+}
+
+bool
+snapshot_is_of(struct snapshot_part *p, struct hash128 fingerprint)
+{
+    bool is;
+
+    pthread_mutex_lock(&p->snapshot->lock);
+    is = is_of(p, fingerprint);
+    pthread_mutex_unlock(&p->snapshot->lock);
+    return is;
+}
+
+bool
+snapshot_is_writer(const struct snapshot_part *p, unsigned epoch, struct err *e)
+{
+    bool is_writer;
+
+    pthread_mutex_lock(&p->snapshot->lock);
+    is_writer = p->epoch == epoch;
+    pthread_mutex_unlock(&p->snapshot->lock);
+    if (!is_writer)
+        err_set(e, ERR_STORAGE, "another one writes this directory now");
+    return is_writer;
+}
+
+void
+snapshot_set_record(struct snapshot_part *p, const struct snapshot_record *record)
+{
+    pthread_mutex_lock(&p->snapshot->lock);
+    p->record = *record;
+    pthread_mutex_unlock(&p->snapshot->lock);
+}
+
+int
+snapshot_attach(struct snapshot_part *p, unsigned epoch, struct hash128 fingerprint, struct err *e)
+{
+    struct snapshot *s = p->snapshot;
+    bool is_writer;
+    int rc = 0;
 
     pthread_mutex_lock(&s->writer);
-    rc = attach(s, name, fingerprint, &p);
-    if (rc == 0) {
-        *epoch = ++p->epoch;
-        age_s = clock_wall_s() - p->record.mark.look_s;
-        if (p->record.mark.full_s > 0 && !atomic_load(&p->is_there)) {
-            atomic_store(&p->look_ms, clock_ms() - (age_s < 0 ? 0 : age_s) * 1000);
-            atomic_store(&p->is_there, true);
-        }
+    is_writer = snapshot_is_writer(p, epoch, e);
+    if (is_writer && !is_of(p, fingerprint)) {
+        rc = reset_part(p, fingerprint);
+        if (rc == MDB_MAP_FULL && (rc = snapshot_grow(s)) == 0)
+            rc = reset_part(p, fingerprint);
     }
     pthread_mutex_unlock(&s->writer);
-    if (rc == 0)
-        return p;
-    snapshot_fail(s, rc, "cannot write", e);
-    return NULL;
+    if (rc != 0)
+        return snapshot_fail(s, rc, "cannot write", e);
+    return is_writer ? 0 : -1;
 }
 
 static bool
@@ -523,6 +563,7 @@ snapshot_retain(struct snapshot *s, const char *const *names, size_t n, struct e
     int rc = 0;
 
     pthread_mutex_lock(&s->writer);
+    pthread_mutex_lock(&s->lock);
     while (*at && rc == 0) {
         struct snapshot_part *p = *at;
 
@@ -537,6 +578,7 @@ snapshot_retain(struct snapshot *s, const char *const *names, size_t n, struct e
             part_free(p);
         }
     }
+    pthread_mutex_unlock(&s->lock);
     pthread_mutex_unlock(&s->writer);
     return rc == 0 ? 0 : snapshot_fail(s, rc, "cannot write", e);
 }
@@ -544,9 +586,9 @@ snapshot_retain(struct snapshot *s, const char *const *names, size_t n, struct e
 void
 snapshot_mark(struct snapshot_part *p, struct snapshot_mark *mark)
 {
-    pthread_mutex_lock(&p->snapshot->writer);
+    pthread_mutex_lock(&p->snapshot->lock);
     *mark = p->record.mark;
-    pthread_mutex_unlock(&p->snapshot->writer);
+    pthread_mutex_unlock(&p->snapshot->lock);
 }
 
 struct snapshot_age

@@ -34,11 +34,14 @@ struct snapshot_id {
 /* One directory's part of it; lives as long as the snapshot. */
 struct snapshot_part;
 
-/* The part called NAME, for whoever writes it from now on: *EPOCH goes with each look, and those of
- * former writers are refused.  What was seen by another FINGERPRINT (of the settings that decide
- * what is looked at) is dropped.  NULL with E set. */
-struct snapshot_part *snapshot_attach(struct snapshot *s, const char *name,
-                                      struct hash128 fingerprint, unsigned *epoch, struct err *e);
+/* The part called NAME, for whoever writes it from now on: *EPOCH goes with what he writes, and
+ * former writers are refused.  Waits for none of them.  NULL: memory is out. */
+struct snapshot_part *snapshot_claim(struct snapshot *s, const char *name, unsigned *epoch);
+/* Was it seen by FINGERPRINT (of the settings that decide what is looked at)?  Does not wait. */
+bool snapshot_is_of(struct snapshot_part *p, struct hash128 fingerprint);
+/* Before the first look: what was seen by another FINGERPRINT is dropped.  -1 with E set. */
+int snapshot_attach(struct snapshot_part *p, unsigned epoch, struct hash128 fingerprint,
+                    struct err *e);
 /* Drop the parts that are none of these N. */
 int snapshot_retain(struct snapshot *s, const char *const *names, size_t n, struct err *e);
 
@@ -53,6 +56,7 @@ struct snapshot_mark {
     uint64_t objects;
 };
 
+/* Does not wait for who writes. */
 void snapshot_mark(struct snapshot_part *p, struct snapshot_mark *mark);
 
 /* The same, cheaply, for every question. LOOK_MS is on clock_ms's scale. */

@@ -60,8 +60,8 @@ struct snapshot_part {
     struct snapshot *snapshot;
     char *name;
     uint32_t number;               /* its record's, which never changes: readers have no lock */
-    unsigned epoch;                /* with the writer's lock */
-    struct snapshot_record record; /* the same */
+    unsigned epoch;                /* with the lock */
+    struct snapshot_record record; /* changed with both locks, read with either */
     _Atomic int64_t look_ms;
     atomic_bool is_there;
 };
@@ -72,12 +72,17 @@ struct snapshot {
     MDB_env *env;
     MDB_dbi tables[SNAPSHOT_TABLES];
     pthread_mutex_t writer; /* over a whole write */
+    pthread_mutex_t lock;   /* over the parts, for a moment; after the writer's, if both */
     pthread_rwlock_t map;   /* held for reading while a transaction is open, for writing while the
                                map moves */
     struct snapshot_part *parts;
     atomic_bool is_unreadable; /* that was told */
 };
 
+/* Is EPOCH that of P's writer?  E is set if not. */
+bool snapshot_is_writer(const struct snapshot_part *p, unsigned epoch, struct err *e);
+/* The writer's lock is held. */
+void snapshot_set_record(struct snapshot_part *p, const struct snapshot_record *record);
 int snapshot_fail(const struct snapshot *s, int rc, const char *what, struct err *e);
 /* Make room, after MDB_MAP_FULL.  The writer's lock is held. */
 int snapshot_grow(struct snapshot *s);

@@ -447,9 +447,8 @@ snapshot_take(struct snapshot_part *p, unsigned epoch, const struct snapshot_loo
     int rc = 0;
 
     pthread_mutex_lock(&s->writer);
-    if (p->epoch != epoch) {
+    if (!snapshot_is_writer(p, epoch, e)) {
         pthread_mutex_unlock(&s->writer);
-        err_set(e, ERR_STORAGE, "another one writes this directory now");
         return SNAPSHOT_FAILED;
     }
     do {
@@ -457,7 +456,7 @@ snapshot_take(struct snapshot_part *p, unsigned epoch, const struct snapshot_loo
     } while (rc == MDB_MAP_FULL && (rc = snapshot_grow(s)) == 0);
     *r = w.result;
     if (taken == SNAPSHOT_TAKEN) {
-        p->record = w.record;
+        snapshot_set_record(p, &w.record);
         atomic_store(&p->look_ms, look->began_ms);
         atomic_store(&p->is_there, true);
     }

@@ -32,6 +32,8 @@ struct sync {
     struct snapshot *snapshot;
     struct snapshot_part *part;
     unsigned epoch;
+    struct hash128 fingerprint;
+    atomic_bool is_ours; /* the part has nothing that other settings saw */
     struct dir_plan plan;
     struct dir_watchdog *watchdog;
     struct dir_link link;
@@ -47,6 +49,7 @@ struct sync {
     struct snapshot_mark mark;
 
     /* The thread's own. */
+    bool is_attached;
     size_t uri; /* of the server that was last looked at */
     bool has_rules;
     int64_t next_ms, backoff_ms;
@@ -134,6 +137,22 @@ open_link(struct sync *y, struct sync_look *k, size_t uri)
     return DIR_LINK_FAILED;
 }
 
+/* Here, and not where the thread is started: the former one may be writing yet. */
+static int
+attach(struct sync *y, struct err *e)
+{
+    if (y->is_attached)
+        return 0;
+    if (snapshot_attach(y->part, y->epoch, y->fingerprint, e) < 0)
+        return -1;
+    y->is_attached = true;
+    atomic_store(&y->is_ours, true);
+    pthread_mutex_lock(&y->lock);
+    snapshot_mark(y->part, &y->mark);
+    pthread_mutex_unlock(&y->lock);
+    return 0;
+}
+
 /* The server that was looked at last, if it can be had, else the first that can. */
 static enum dir_link_result
 open_any(struct sync *y, struct sync_look *k, const struct snapshot_mark *before)
@@ -160,6 +179,17 @@ open_any(struct sync *y, struct sync_look *k, const struct snapshot_mark *before
         return DIR_LINK_FAILED;
     y->uri = stranger;
     return open_link(y, k, stranger);
+}
+
+/* A link to look through, and from where to look on. */
+static enum dir_link_result
+begin_look(struct sync *y, struct sync_look *k, struct snapshot_mark *before)
+{
+    sync_look_init(k, &y->plan, y->snapshot, y->part, &y->link, &y->is_ending);
+    if (attach(y, &k->e) < 0)
+        return DIR_LINK_FAILED;
+    snapshot_mark(y->part, before);
+    return open_any(y, k, before);
 }
 
 /* A look. */
@@ -209,6 +239,9 @@ look_at(struct sync *y, struct sync_look *k, struct order *order,
                                  .buried_s = now_s - y->conf->tombstones / 1000};
     enum snapshot_take taken;
 
+    order->is_full =
+        order->is_full || before->full_s == 0 ||
+        (now_s - before->full_s >= y->conf->snapshot_full / 1000 && now_s >= y->full_after_s);
     if (gather(y, k, before, &order->is_full) < 0)
         return LOOK_FAILED;
     k->mark.look_s = now_s;
@@ -242,18 +275,12 @@ look_at(struct sync *y, struct sync_look *k, struct order *order,
 static enum outcome
 look(struct sync *y, struct order *order)
 {
-    const int64_t now_s = clock_wall_s();
     enum outcome outcome = LOOK_FAILED;
     enum dir_link_result result;
     struct snapshot_mark before;
     struct sync_look k;
 
-    snapshot_mark(y->part, &before);
-    order->is_full =
-        order->is_full || before.full_s == 0 ||
-        (now_s - before.full_s >= y->conf->snapshot_full / 1000 && now_s >= y->full_after_s);
-    sync_look_init(&k, &y->plan, y->snapshot, y->part, &y->link, &y->is_ending);
-    result = open_any(y, &k, &before);
+    result = begin_look(y, &k, &before);
     if (result == DIR_LINK_OK)
         outcome = look_at(y, &k, order, &before);
     else if (result == DIR_LINK_REFUSED)
@@ -308,9 +335,7 @@ list_duplicates(struct sync *y)
     struct snapshot_mark before;
     struct sync_look k;
 
-    snapshot_mark(y->part, &before);
-    sync_look_init(&k, &y->plan, y->snapshot, y->part, &y->link, &y->is_ending);
-    if (open_any(y, &k, &before) == DIR_LINK_OK)
+    if (begin_look(y, &k, &before) == DIR_LINK_OK)
         report = sync_duplicates(&k);
     else if ((report = calloc(1, sizeof *report)) != NULL)
         span_copy(report->error, sizeof report->error, span_str(k.e.text));
@@ -465,10 +490,14 @@ begin(struct sync *y, struct err *e)
     if (!y->watchdog)
         return -1;
     dir_link_init(&y->link, y->watchdog);
-    y->part = snapshot_attach(y->snapshot, y->conf->name, fingerprint_of(&y->plan), &y->epoch, e);
+    y->part = snapshot_claim(y->snapshot, y->conf->name, &y->epoch);
     if (!y->part)
-        return -1;
-    snapshot_mark(y->part, &y->mark);
+        return err_set(e, ERR_SYSTEM, "out of memory");
+    y->fingerprint = fingerprint_of(&y->plan);
+    if (snapshot_is_of(y->part, y->fingerprint)) {
+        atomic_store(&y->is_ours, true);
+        snapshot_mark(y->part, &y->mark);
+    }
     int rc = thread_start(&y->thread, run, y);
     return rc == 0 ? 0 : err_errno(e, ERR_SYSTEM, rc, "a thread");
 }
@@ -488,6 +517,7 @@ sync_new(const struct settings_directory *conf, struct snapshot *s, struct err *
     y->backoff_ms = BACKOFF_FIRST_MS;
     y->jitter = (unsigned)clock_ns();
     atomic_init(&y->is_ending, false);
+    atomic_init(&y->is_ours, false);
     pthread_mutex_init(&y->lock, NULL);
     thread_cond_init(&y->changed);
     if (begin(y, e) < 0) {
@@ -536,7 +566,7 @@ sync_free(struct sync **sync)
 struct snapshot_part *
 sync_part(const struct sync *y)
 {
-    return y->part;
+    return atomic_load(&y->is_ours) ? y->part : NULL;
 }
 
 void

@@ -15,7 +15,8 @@
 
 struct sync;
 
-/* Starts the thread, which looks at once. CONF and S outlive it.  NULL with E set. */
+/* Starts the thread, which looks at once; waits for no other one. CONF and S outlive it.  NULL with
+ * E set. */
 struct sync *sync_new(const struct settings_directory *conf, struct snapshot *s, struct err *e);
 /* End soon; does not wait. */
 void sync_stop(struct sync *y);
@@ -24,6 +25,7 @@ bool sync_has_ended(struct sync *y); /* after sync_stop: sync_free will not wait
  * fine. */
 void sync_free(struct sync **y);
 
+/* What may be read: NULL as long as it has what other settings saw. */
 struct snapshot_part *sync_part(const struct sync *y);
 /* Try again now what backs off. */
 void sync_retry(struct sync *y);

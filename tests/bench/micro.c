@@ -151,9 +151,8 @@ snapshot(const char *dir, unsigned n)
 
     if (s == NULL)
         die_of(&e);
-    struct snapshot_part *part =
-        snapshot_attach(s, "", (struct hash128){.lo = 1, .hi = 2}, &epoch, &e);
-    if (part == NULL)
+    struct snapshot_part *part = snapshot_claim(s, "", &epoch);
+    if (part == NULL || snapshot_attach(part, epoch, (struct hash128){.lo = 1, .hi = 2}, &e) != 0)
         die_of(&e);
     double start = cpu_s();
     fill(s, part, epoch, n);

@@ -387,8 +387,8 @@ look_at(LDAP *ld, const struct dir_plan *plan, bool is_full)
     int rc;
 
     dir_guard_init(&link.guard, watchdog);
-    struct snapshot_part *part = snapshot_attach(snapshot, "", fingerprint, &epoch, &e);
-    require(part != NULL);
+    struct snapshot_part *part = snapshot_claim(snapshot, "", &epoch);
+    require(part != NULL && snapshot_attach(part, epoch, fingerprint, &e) == 0);
     sync_look_init(&k, plan, snapshot, part, &link, &is_ending);
     k.uri = "dc1";
     rc = sync_identify(&k);

@@ -92,9 +92,9 @@ static struct snapshot_part *
 attach(struct snapshot *s, unsigned *epoch)
 {
     struct err e;
-    struct snapshot_part *p = snapshot_attach(s, "", FINGERPRINT, epoch, &e);
+    struct snapshot_part *p = snapshot_claim(s, "", epoch);
 
-    require(p != NULL);
+    require(p != NULL && snapshot_attach(p, *epoch, FINGERPRINT, &e) == 0);
     return p;
 }
 

@@ -8,7 +8,9 @@ import tempfile
 import pytest
 
 from harness import Certificates, FakeExchange, Postern
+from harness import postern as built
 from harness.servers import Slapd
+from harness.slow_disk import SlowDisk
 
 RECIPIENTS = ["anna@example.test", "ben@example.test", "carl@example.test"]
 CONTENT = b"From: <sender@example.org>\r\nSubject: a test\r\n\r\nHello.\r\n"
@@ -86,3 +88,19 @@ def mx(exchange, postern):
     one = postern(downstream)
     one.exchange = downstream
     return one
+
+
+@pytest.fixture
+def slow_disk(directory):
+    """Call it with a part of the path."""
+    made = []
+
+    def make(name):
+        library = os.environ.get("SLOW_DISK", "")
+        if not library or not built.takes_libraries():
+            pytest.skip("no library can be before a sanitizer's")
+        made.append(SlowDisk(directory, library, name))
+        return made[-1]
+    yield make
+    for one in made:
+        one.go_on()

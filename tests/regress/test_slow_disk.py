@@ -7,8 +7,7 @@ import tempfile
 import pytest
 
 from conftest import CONTENT
-from harness import postern as built
-from harness.journal import Journal, poll
+from harness.journal import Journal
 from harness.servers import Nsd, Redis
 
 ZONE = """$ORIGIN dns.test.
@@ -19,41 +18,6 @@ ns A 127.0.0.1
 2.0.0.127.bl A 127.0.0.2
 1.2.0.192.bl A 127.0.0.2
 """
-
-
-class SlowDisk:
-    """Of whoever is started with `environment`, on the files whose path has NAME in it."""
-
-    def __init__(self, directory, library, name):
-        self.flag = os.path.join(directory, "slow")
-        self.environment = {"LD_PRELOAD": library, "SLOW_FLAG": self.flag, "SLOW_FILE": name}
-
-    def hang(self):
-        with open(self.flag, "wb"):
-            pass
-
-    def wait_reached(self):
-        poll(lambda: os.path.exists(self.flag + ".reached"), "somebody who waits for the disk")
-
-    def go_on(self):
-        if os.path.exists(self.flag):
-            os.unlink(self.flag)
-
-
-@pytest.fixture
-def slow_disk(directory):
-    """Call it with a part of the path."""
-    made = []
-
-    def make(name):
-        library = os.environ.get("SLOW_DISK", "")
-        if not library or not built.takes_libraries():
-            pytest.skip("no library can be before a sanitizer's")
-        made.append(SlowDisk(directory, library, name))
-        return made[-1]
-    yield make
-    for one in made:
-        one.go_on()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from harness import servers
+from harness.journal import poll
 from harness.servers import Slapd, recipient_dn, recipient_entry
 
 PEOPLE = {"anna": ["anna@example.test", "a@example.test"], "ben": ["ben@example.test"],
@@ -419,6 +420,30 @@ def test_other_settings_are_looked_at_anew(slapd, keep):
     one.write_config({"directory": {"mode": "snapshot"}})
     one.send_signal(signal.SIGHUP)
     one.log.wait(lambda e: e["event"] == "config" and "error" not in e, "a new configuration", since=since)
+    assert one.verdict("ben@example.test") == KNOWN
+
+
+@pytest.mark.parametrize("changes, source, look", [
+    ({"timeout": "3s"}, "snapshot", "changes"), ({"snapshot_filter": "(cn=*)"}, "ldap", "full")])
+def test_a_reload_waits_for_no_disk(slapd, keep, slow_disk, changes, source, look):
+    """The former settings' look is being written.  What they saw is used on, if the new ones would see the same; who
+    is not in it yet is asked about."""
+    disk = slow_disk("/recipients.mdb")
+    server = slapd()
+    one = keep(server)
+    one.stop()
+    one.start(**disk.environment)
+    disk.hang()
+    server.add("zoe", ["zoe@example.test"])
+    disk.wait_reached()
+    since = len(one.log)
+    one.write_config({"directory": changes})
+    one.reload()
+    assert one.get("/healthz")[0] == 200
+    assert one.verdict("anna@example.test") == ("250 2.1.5", source)
+    assert one.verdict("zoe@example.test") == LIVE
+    disk.go_on()
+    one.wait_log("directory", since=since, look=look, entries=7)
     assert one.verdict("ben@example.test") == KNOWN
 
 

@@ -26,6 +26,18 @@ struct fixture {
     struct snapshot_reader *r;
 };
 
+static struct snapshot_part *
+attach(struct fixture *f, const char *name, struct hash128 fingerprint)
+{
+    struct snapshot_part *p = snapshot_claim(f->s, name, &f->epoch);
+    struct err e;
+
+    assert_non_null(p);
+    assert_int_equal(snapshot_attach(p, f->epoch, fingerprint, &e), 0);
+    assert_true(snapshot_is_of(p, fingerprint));
+    return p;
+}
+
 static void
 start(struct fixture *f)
 {
@@ -33,7 +45,7 @@ start(struct fixture *f)
 
     f->s = snapshot_open(f->dir, &e);
     assert_non_null(f->s);
-    f->p = snapshot_attach(f->s, "", FINGERPRINT, &f->epoch, &e);
+    f->p = attach(f, "", FINGERPRINT);
     assert_non_null(f->p);
     f->r = snapshot_reader_new(f->s);
 }
@@ -445,7 +457,7 @@ test_parts_are_apart(void **state)
     struct err e;
 
     TAKE(f, true, "1:a@x", "");
-    other = snapshot_attach(f->s, "other", FINGERPRINT, &f->epoch, &e);
+    other = attach(f, "other", FINGERPRINT);
     assert_non_null(other);
     f->p = other;
     TAKE(f, true, "1:b@x", "");
@@ -460,9 +472,9 @@ test_parts_are_apart(void **state)
     f->s = snapshot_open(f->dir, &e);
     assert_int_equal(snapshot_retain(f->s, names, 1, &e), 0);
     f->r = snapshot_reader_new(f->s);
-    f->p = snapshot_attach(f->s, "other", FINGERPRINT, &f->epoch, &e);
+    f->p = attach(f, "other", FINGERPRINT);
     assert_int_equal(snapshot_find(f->r, f->p, span_str("b@x"), &v), SNAPSHOT_UNKNOWN);
-    f->p = snapshot_attach(f->s, "", FINGERPRINT, &f->epoch, &e);
+    f->p = attach(f, "", FINGERPRINT);
     assert_there(f, "a@x");
 }
 
@@ -475,13 +487,15 @@ test_other_settings_begin_anew(void **state)
     struct err e;
 
     TAKE(f, true, "1:a@x", "");
-    f->p = snapshot_attach(f->s, "", FINGERPRINT, &f->epoch, &e);
+    f->p = attach(f, "", FINGERPRINT);
     assert_there(f, "a@x");
     assert_int_not_equal(before, f->epoch);
     f->epoch = before; /* the former writer is still at it */
     assert_int_equal(take(f, true, "1:b@x", "", 100, 1000), SNAPSHOT_FAILED);
     assert_there(f, "a@x");
-    f->p = snapshot_attach(f->s, "", (struct hash128){3, 4}, &f->epoch, &e);
+    assert_int_equal(snapshot_attach(f->p, before, (struct hash128){3, 4}, &e), -1);
+    assert_there(f, "a@x");
+    f->p = attach(f, "", (struct hash128){3, 4});
     assert_int_equal(snapshot_find(f->r, f->p, span_str("a@x"), &v), SNAPSHOT_UNKNOWN);
     TAKE(f, true, "1:b@x", "");
     assert_there(f, "b@x");
