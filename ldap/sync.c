@@ -19,12 +19,15 @@
 #define BACKOFF_LAST_MS    60000
 #define BACKOFF_REFUSED_MS (10 * 60 * 1000) /* an account locks after a few wrong passwords */
 
+/* What an order hears that did not come to its end. */
+#define OVERTAKEN "its settings were changed meanwhile"
+
 /* What somebody wants to have done. */
 struct asker {
     struct asker *next;
     enum dir_order order;
     struct dir_inbox *box; /* a reference */
-    uint64_t id;
+    struct dir_reply *reply;
 };
 
 struct sync {
@@ -286,9 +289,12 @@ look(struct sync *y, struct order *order)
     else if (result == DIR_LINK_REFUSED)
         outcome = LOOK_REFUSED_BIND;
     dir_link_close(&y->link);
-    if (outcome != LOOK_TAKEN && !atomic_load(&y->is_ending)) {
+    if (outcome != LOOK_TAKEN) {
+        if (atomic_load(&y->is_ending))
+            err_set(&k.e, ERR_LDAP, OVERTAKEN);
+        else
+            set_error(y, k.e.text);
         order->e = k.e;
-        set_error(y, k.e.text);
     }
     sync_look_clear(&k);
     if (order->is_full)
@@ -329,16 +335,40 @@ schedule(struct sync *y, enum outcome outcome)
 /* Orders. */
 
 static struct dir_report *
+failure(const char *error)
+{
+    struct dir_report *report = calloc(1, sizeof *report);
+
+    if (report)
+        span_copy(report->error, sizeof report->error, span_str(error));
+    return report;
+}
+
+/* Takes REPORT, and frees A. */
+static void
+answer(struct asker *a, struct dir_report *report)
+{
+    a->reply->report = report;
+    mailbox_post(dir_inbox_mailbox(a->box), &a->reply->item);
+    dir_inbox_close(&a->box);
+    free(a);
+}
+
+static struct dir_report *
 list_duplicates(struct sync *y)
 {
-    struct dir_report *report = NULL;
+    struct dir_report *report;
     struct snapshot_mark before;
     struct sync_look k;
 
     if (begin_look(y, &k, &before) == DIR_LINK_OK)
         report = sync_duplicates(&k);
-    else if ((report = calloc(1, sizeof *report)) != NULL)
-        span_copy(report->error, sizeof report->error, span_str(k.e.text));
+    else
+        report = failure(k.e.text);
+    if (atomic_load(&y->is_ending)) {
+        free(report);
+        report = failure(OVERTAKEN);
+    }
     dir_link_close(&y->link);
     sync_look_clear(&k);
     return report;
@@ -375,22 +405,13 @@ serve(struct sync *y, struct asker *a)
     struct dir_report *report = a->order == DIR_ORDER_DUPLICATES
                                     ? list_duplicates(y)
                                     : look_now(y, a->order == DIR_ORDER_SYNC_FORCED);
-    struct dir_reply *r = calloc(1, sizeof *r);
     struct snapshot_mark mark;
 
     snapshot_mark(y->part, &mark);
     if (report)
         report->entries = mark.entries;
     set_looking(y, false); /* before anybody hears that it is done */
-    if (r) {
-        r->id = a->id;
-        r->report = report;
-        mailbox_post(dir_inbox_mailbox(a->box), &r->item);
-    } else {
-        free(report);
-    }
-    dir_inbox_close(&a->box);
-    free(a);
+    answer(a, report);
 }
 
 /* The thread. */
@@ -419,6 +440,21 @@ wait_for_task(struct sync *y, struct asker **asker)
     return task;
 }
 
+/* None is added any more. */
+static void
+end(struct sync *y)
+{
+    while (y->askers) {
+        struct asker *a = y->askers;
+
+        y->askers = a->next;
+        answer(a, failure(OVERTAKEN));
+    }
+    pthread_mutex_lock(&y->lock);
+    y->has_ended = true;
+    pthread_mutex_unlock(&y->lock);
+}
+
 static void *
 run(void *arg)
 {
@@ -436,9 +472,7 @@ run(void *arg)
             serve(y, asker);
             break;
         case TASK_END:
-            pthread_mutex_lock(&y->lock);
-            y->has_ended = true;
-            pthread_mutex_unlock(&y->lock);
+            end(y);
             return NULL;
         }
     }
@@ -467,13 +501,6 @@ fingerprint_of(const struct dir_plan *plan)
 static void
 destroy(struct sync *y)
 {
-    while (y->askers) {
-        struct asker *a = y->askers;
-
-        y->askers = a->next;
-        dir_inbox_close(&a->box);
-        free(a);
-    }
     dir_watchdog_free(&y->watchdog);
     dir_plan_clear(&y->plan);
     pthread_cond_destroy(&y->changed);
@@ -598,17 +625,23 @@ sync_view(struct sync *y, struct dir_view *out)
 bool
 sync_order(struct sync *y, enum dir_order order, struct dir_inbox *box, uint64_t id)
 {
+    struct dir_reply *reply = calloc(1, sizeof *reply);
     struct asker *a = malloc(sizeof *a);
+    bool is_taken = false;
 
-    if (!a)
-        return false;
-    a->box = dir_inbox_ref(box);
-    a->id = id;
-    a->order = order;
     pthread_mutex_lock(&y->lock);
-    a->next = y->askers;
-    y->askers = a;
-    pthread_cond_signal(&y->changed);
+    if (a && reply && !atomic_load(&y->is_ending)) {
+        reply->id = id;
+        *a = (struct asker){
+            .next = y->askers, .order = order, .box = dir_inbox_ref(box), .reply = reply};
+        y->askers = a;
+        pthread_cond_signal(&y->changed);
+        is_taken = true;
+    }
     pthread_mutex_unlock(&y->lock);
-    return true;
+    if (!is_taken) {
+        free(reply);
+        free(a);
+    }
+    return is_taken;
 }

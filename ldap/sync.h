@@ -31,7 +31,7 @@ struct snapshot_part *sync_part(const struct sync *y);
 void sync_retry(struct sync *y);
 /* has_snapshot, entries, ages, looking, error of OUT. */
 void sync_view(struct sync *y, struct dir_view *out);
-/* The report comes into BOX with ID.  False: memory is out. */
+/* The report comes into BOX with ID.  False: memory is out, or it ends. */
 bool sync_order(struct sync *y, enum dir_order order, struct dir_inbox *box, uint64_t id);
 
 #endif

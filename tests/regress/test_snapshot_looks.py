@@ -1,12 +1,14 @@
 """The directory kept as a snapshot, of real slapds that change, go away and come back."""
 
+import json
 import os
 import signal
+import socket
 
 import pytest
 
 from harness import servers
-from harness.journal import poll
+from harness.journal import DEADLINE_S, poll
 from harness.servers import Slapd, recipient_dn, recipient_entry
 
 PEOPLE = {"anna": ["anna@example.test", "a@example.test"], "ben": ["ben@example.test"],
@@ -445,6 +447,28 @@ def test_a_reload_waits_for_no_disk(slapd, keep, slow_disk, changes, source, loo
     disk.go_on()
     one.wait_log("directory", since=since, look=look, entries=7)
     assert one.verdict("ben@example.test") == KNOWN
+
+
+def test_orders_that_a_reload_meets_are_answered(slapd, keep):
+    """The one that is obeyed, and those that wait."""
+    server = slapd()
+    one = keep(server, timeout="20s")
+    server.freeze()
+    poll(lambda: one.control("directory")["directories"][0]["looking"], "a look")
+    orders = []
+    for words in ["sync"], ["duplicates"], ["sync", "--force"]:
+        orders.append(socket.socket(socket.AF_UNIX))
+        orders[-1].connect(one.socket_path)
+        orders[-1].sendall(json.dumps({"command": "directory", "args": words}).encode() + b"\n")
+    for _ in range(2):
+        one.control("status")
+    one.write_config({"directory": {"snapshot_full": "2h"}})
+    one.reload()
+    for order in orders:
+        with order, order.makefile("rb") as answers:
+            order.settimeout(DEADLINE_S)
+            answer = json.loads(answers.readline())
+            assert not answer["ok"] and "settings were changed" in answer["error"]
 
 
 def test_two_directories_in_one_file(slapd, keep):
