@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,7 +163,6 @@ take_line(struct control_call *c, const char *line, size_t n)
         return;
     }
     c->request = request;
-    bufferevent_disable(c->bev, EV_READ);
     c->socket->request(c->socket->arg, c, command, args);
 }
 
@@ -194,8 +194,9 @@ on_read(struct bufferevent *bev, void *arg)
 {
     (void)bev;
     struct control_call *c = arg;
-    if (evbuffer_get_length(bufferevent_get_output(c->bev)))
-        bufferevent_disable(c->bev, EV_READ); /* first it reads what it was told */
+    if (evbuffer_get_length(bufferevent_get_output(c->bev)) ||
+        (c->request && evbuffer_get_length(bufferevent_get_input(c->bev)) >= CONTROL_LINE_MAX))
+        bufferevent_disable(c->bev, EV_READ); /* first it reads what it was told, or will be */
     else
         pump(c);
 }
@@ -212,13 +213,25 @@ on_written(struct bufferevent *bev, void *arg)
         client_free(c);
 }
 
+/* Nobody is there any more who could read an answer. */
+static bool
+is_gone(const struct control_call *c)
+{
+    struct pollfd fd = {.fd = bufferevent_getfd(c->bev)};
+    return poll(&fd, 1, 0) == 1 && fd.revents & POLLHUP;
+}
+
 static void
 on_end(struct bufferevent *bev, short what, void *arg)
 {
     struct control_call *c = arg;
+    if (what == (BEV_EVENT_TIMEOUT | BEV_EVENT_READING) && c->request) {
+        listen_on(c); /* it waits, and is not idle */
+        return;
+    }
     c->is_eof = what & BEV_EVENT_EOF;
     /* One that only ended its own side, as `nc -N` does, still gets its answers. */
-    if (c->is_eof) {
+    if (c->is_eof && !(c->request && is_gone(c))) {
         pump(c);
         if (c->request || evbuffer_get_length(bufferevent_get_output(bev)))
             return;

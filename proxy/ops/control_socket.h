@@ -40,7 +40,8 @@ void control_answer(struct control_call *call, json_t *body);
 /* {"ok":false,"error":...} */
 void control_refuse(struct control_call *call, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-/* The answer comes later; if the socket is freed before, CANCEL(ARG) is called and CALL is gone. */
+/* The answer comes later; if the client goes or the socket is freed before, CANCEL(ARG) is called
+ * and CALL is gone. */
 void control_defer(struct control_call *call, void (*cancel)(void *arg), void *arg);
 
 #endif

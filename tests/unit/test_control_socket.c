@@ -250,7 +250,7 @@ answers_later(void **state)
 }
 
 static void
-answers_one_that_is_gone(void **state)
+cancels_for_one_that_is_gone(void **state)
 {
     struct fixture *f = *state;
     int fd = connect_to(f->path);
@@ -258,11 +258,52 @@ answers_one_that_is_gone(void **state)
     while (!f->waiting)
         event_base_loop(f->base, EVLOOP_ONCE);
     close(fd);
-    event_base_loop(f->base, EVLOOP_NONBLOCK);
-    control_answer(f->waiting, json_object());
-    f->waiting = NULL;
-    event_base_loop(f->base, EVLOOP_ONCE);
+    while (f->cancelled == 0)
+        event_base_loop(f->base, EVLOOP_ONCE);
+    /* What it asked for before it went is begun all the same. */
+    fd = connect_to(f->path);
+    say(fd, "{\"command\":\"a\"}\n{\"command\":\"wait\"}\n");
+    close(fd);
+    while (f->requests < 2)
+        event_base_loop(f->base, EVLOOP_ONCE);
+}
+
+static void
+answers_later_one_that_says_no_more(void **state)
+{
+    struct fixture *f = *state;
+    int fd = connect_to(f->path);
+    say(fd, "{\"command\":\"wait\"}\n");
+    shutdown(fd, SHUT_WR);
+    while (!f->waiting)
+        event_base_loop(f->base, EVLOOP_ONCE);
+    for (int i = 0; i < 5; i++)
+        event_base_loop(f->base, EVLOOP_NONBLOCK);
     assert_int_equal(f->cancelled, 0);
+    control_answer(f->waiting, json_object());
+    expect(f, fd, "{\"ok\":true}");
+    expect(f, fd, "");
+    close(fd);
+}
+
+static void
+takes_no_more_than_a_line_meanwhile(void **state)
+{
+    struct fixture *f = *state;
+    int fd = connect_to(f->path);
+    char blanks[CONTROL_LINE_MAX + 1];
+    say(fd, "{\"command\":\"wait\"}\n");
+    while (!f->waiting)
+        event_base_loop(f->base, EVLOOP_ONCE);
+    memset(blanks, ' ', sizeof blanks);
+    size_t sent = 0;
+    for (int i = 0; i < 1000; i++) {
+        ssize_t n = send(fd, blanks, sizeof blanks, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent += n > 0 ? (size_t)n : 0;
+        event_base_loop(f->base, EVLOOP_NONBLOCK);
+    }
+    assert_true(sent < 1000 * sizeof blanks); /* the rest is in the kernel's hands */
+    close(fd);
 }
 
 static void
@@ -402,7 +443,9 @@ main(void)
         TEST(answers_what_comes_in_pieces),
         TEST(refuses_long_lines),
         TEST(answers_later),
-        TEST(answers_one_that_is_gone),
+        TEST(cancels_for_one_that_is_gone),
+        TEST(answers_later_one_that_says_no_more),
+        TEST(takes_no_more_than_a_line_meanwhile),
         TEST(cancels_when_freed),
         TEST(gives_up_its_answer_when_freed),
         TEST(holds_one_answer_for_one_that_does_not_read),
