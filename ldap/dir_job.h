@@ -77,7 +77,7 @@ void dir_pool_give_back(struct dir_pool *p, size_t who, struct dir_job *job, con
 /* Clear WHO's wake.  Returns whether its thread must end. */
 enum dir_pool_end { DIR_POOL_GO_ON, DIR_POOL_END_WHEN_IDLE, DIR_POOL_END_NOW };
 enum dir_pool_end dir_pool_woken(struct dir_pool *p, size_t who);
-/* The thread of a connection is about to return. */
+/* The thread of a connection, or of the scout, is about to return. */
 void dir_pool_ended(struct dir_pool *p);
 
 #endif

@@ -576,6 +576,7 @@ end(struct dir_pool *p, enum dir_pool_end how)
     p->end = how;
     wake_all(p);
     pthread_mutex_unlock(&p->lock);
+    dir_scout_stop(p->scout);
 }
 
 void
@@ -590,7 +591,7 @@ dir_pool_has_ended(struct dir_pool *p)
     bool has_ended;
 
     pthread_mutex_lock(&p->lock);
-    has_ended = p->n_ended == p->n_members;
+    has_ended = p->n_ended == p->n_members + (p->scout ? 1 : 0);
     pthread_mutex_unlock(&p->lock);
     return has_ended;
 }

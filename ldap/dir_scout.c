@@ -95,6 +95,7 @@ run(void *arg)
         v->next_ms = clock_ms() + v->pause_ms;
         uri = next_visit(s);
     }
+    dir_pool_ended(s->pool);
     return NULL;
 }
 
@@ -130,16 +131,24 @@ dir_scout_new(struct dir_pool *pool, const struct dir_plan *plan, struct dir_wat
 }
 
 void
-dir_scout_free(struct dir_scout **scout)
+dir_scout_stop(struct dir_scout *s)
 {
-    struct dir_scout *s = *scout;
-
     if (!s)
         return;
     pthread_mutex_lock(&s->lock);
     s->is_ending = true;
     pthread_cond_signal(&s->changed);
     pthread_mutex_unlock(&s->lock);
+}
+
+void
+dir_scout_free(struct dir_scout **scout)
+{
+    struct dir_scout *s = *scout;
+
+    if (!s)
+        return;
+    dir_scout_stop(s);
     pthread_join(s->thread, NULL);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->lock);

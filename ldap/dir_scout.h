@@ -15,7 +15,10 @@ struct dir_scout;
 /* NULL with E set. All outlive the scout. */
 struct dir_scout *dir_scout_new(struct dir_pool *pool, const struct dir_plan *plan,
                                 struct dir_watchdog *w, struct err *e);
-/* Waits for the thread. Clears *S; NULL is fine. */
+/* The thread ends after the visit it is at, and calls dir_pool_ended. Does not wait; NULL is fine.
+ */
+void dir_scout_stop(struct dir_scout *s);
+/* Stops it and waits for the thread. Clears *S; NULL is fine. */
 void dir_scout_free(struct dir_scout **s);
 
 #endif

@@ -73,8 +73,37 @@ take_section(const struct dir_set *old, struct settings *st, const struct settin
     return s;
 }
 
+static bool
+set_has(const struct dir_set *set, const struct dir_section *s)
+{
+    for (size_t i = 0; i < set->n; i++)
+        if (set->sections[i] == s)
+            return true;
+    return false;
+}
+
+static bool
+is_current(const struct directories *d, const struct dir_section *s)
+{
+    return d->current && set_has(d->current, s);
+}
+
+/* Into the list of all what D did not have before. */
+static void
+keep_new(struct directories *d, const struct dir_set *set)
+{
+    for (size_t i = 0; i < set->n; i++) {
+        struct dir_section *s = set->sections[i];
+
+        if (is_current(d, s))
+            continue;
+        s->next = d->all;
+        d->all = s;
+    }
+}
+
 static struct dir_set *
-make_set(const struct dir_set *old, struct settings *st, struct err *e)
+make_set(struct directories *d, struct settings *st, struct err *e)
 {
     struct dir_set *set = calloc(1, sizeof *set + st->n_directories * sizeof(struct dir_section *));
 
@@ -84,20 +113,15 @@ make_set(const struct dir_set *old, struct settings *st, struct err *e)
     }
     atomic_init(&set->references, 1);
     for (; set->n < st->n_directories; set->n++) {
-        set->sections[set->n] = take_section(old, st, &st->directories[set->n], e);
-        if (!set->sections[set->n]) {
-            for (size_t i = 0; i < set->n; i++) {
-                struct dir_section *s = set->sections[i];
-
-                dir_section_unref(s);
-                if (atomic_load(&s->is_stopped)) /* made here: nobody else knows it */
-                    dir_section_free(&s);
-            }
-            free(set);
-            return NULL;
-        }
+        set->sections[set->n] = take_section(d->current, st, &st->directories[set->n], e);
+        if (!set->sections[set->n])
+            break;
     }
-    return set;
+    keep_new(d, set);
+    if (set->n == st->n_directories)
+        return set;
+    dir_set_unref(set); /* the threads of those that were begun may take a while to end */
+    return NULL;
 }
 
 /* Free what nobody holds any longer; unless AT_END only what can be freed without waiting for a
@@ -117,15 +141,6 @@ reap(struct directories *d, bool at_end)
             at = &s->next;
         }
     }
-}
-
-static bool
-set_has(const struct dir_set *set, const struct dir_section *s)
-{
-    for (size_t i = 0; i < set->n; i++)
-        if (set->sections[i] == s)
-            return true;
-    return false;
 }
 
 /* Tell the clients that there is another set: one that nobody asks anything would have the old one,
@@ -149,20 +164,14 @@ put_set(struct directories *d, struct dir_set *set)
 {
     struct dir_set *old;
 
-    for (struct dir_section *s = d->all; s; s = s->next) {
-        if (set_has(set, s))
-            dir_section_retry(s);
-        else
+    for (struct dir_section *s = d->all; s; s = s->next)
+        if (!set_has(set, s))
             dir_section_retire(s);
-    }
     for (size_t i = 0; i < set->n; i++) {
-        struct dir_section *s = set->sections[i];
-
-        if (d->current && set_has(d->current, s))
-            continue;
-        dir_section_begin(s, d->snapshot);
-        s->next = d->all;
-        d->all = s;
+        if (is_current(d, set->sections[i]))
+            dir_section_retry(set->sections[i]);
+        else
+            dir_section_begin(set->sections[i], d->snapshot);
     }
     pthread_mutex_lock(&d->lock);
     old = d->current;
@@ -231,7 +240,7 @@ directories_new(struct settings *st, struct err *e)
     pthread_mutex_init(&d->lock, NULL);
     atomic_init(&d->generation, 0);
     /* First, as it makes a process while there are few threads. */
-    set = open_snapshot(d, st, e) == 0 ? make_set(NULL, st, e) : NULL;
+    set = open_snapshot(d, st, e) == 0 ? make_set(d, st, e) : NULL;
     if (set)
         put_set(d, set);
     else
@@ -242,16 +251,16 @@ directories_new(struct settings *st, struct err *e)
 int
 directories_reload(struct directories *d, struct settings *st, struct err *e)
 {
-    struct dir_set *set = open_snapshot(d, st, e) == 0 ? make_set(d->current, st, e) : NULL;
+    struct dir_set *set = open_snapshot(d, st, e) == 0 ? make_set(d, st, e) : NULL;
     const struct dir_cache_limits limits = verified_limits(st);
 
-    if (!set)
-        return -1;
-    put_set(d, set);
-    if (d->verified)
-        dir_cache_limit(d->verified, &limits);
+    if (set) {
+        put_set(d, set);
+        if (d->verified)
+            dir_cache_limit(d->verified, &limits);
+    }
     reap(d, false);
-    return 0;
+    return set ? 0 : -1;
 }
 
 void

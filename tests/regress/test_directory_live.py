@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import time
 
 import pytest
@@ -434,11 +435,11 @@ def test_the_next_directory_too_is_asked_by_a_question_that_a_reload_meets(slapd
     assert client.reply().status == "250 2.1.5"
 
 
-def connections(server):
-    """How many there are to SERVER's port."""
+def connections(port):
+    """How many there are to it."""
     with open("/proc/net/tcp", encoding="ascii") as table:
         rows = [line.split() for line in list(table)[1:]]
-    return sum(int(row[2].partition(":")[2], 16) == server.port and row[3] == "01" for row in rows)
+    return sum(int(row[2].partition(":")[2], 16) == port and row[3] == "01" for row in rows)
 
 
 def test_a_reload_closes_what_it_replaced_though_nobody_asks(slapd, ask):
@@ -446,10 +447,26 @@ def test_a_reload_closes_what_it_replaced_though_nobody_asks(slapd, ask):
     one = ask(server.uri, connections="5")
     assert one.verdict("anna@example.test") == "250 2.1.5"
     assert lookup(one)["result"] == "found"
-    poll(lambda: connections(server) == 5, "five connections")
+    poll(lambda: connections(server.port) == 5, "five connections")
     one.write_config({"directory": {"connections": "1"}})
     one.reload()
-    poll(lambda: connections(server) == 1, "one connection")
+    poll(lambda: connections(server.port) == 1, "one connection")
+
+
+def test_a_reload_waits_for_no_visit_to_a_stand_by(slapd, ask):
+    """It hangs, and the connections that a first reload took out of use are closed long before."""
+    server = slapd()
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        port = hung.getsockname()[1]
+        one = ask(server.uri, f"ldap://127.0.0.1:{port}", timeout="5m")
+        poll(lambda: connections(port), "a visit")
+        one.write_config({"directory": {"connections": "3"}})
+        one.reload()
+        poll(lambda: connections(server.port) == 3, "the first ones closed")
+        one.reload()
+        assert one.verdict("anna@example.test") == "250 2.1.5"
+        hung.close()  # or the end would wait for it
+        one.stop()
 
 
 def test_on_failure_accept(slapd, ask):

@@ -245,25 +245,60 @@ a_cancelled_question_is_not_answered(void **state)
     end(&x);
 }
 
+/* A server that takes connections and says nothing, as a section in TEXT.  Its socket. */
+static int
+listen_silently(char *text, size_t capacity, const char *timeout)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t n = sizeof in;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    assert_int_equal(bind(fd, (struct sockaddr *)&in, n), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &n), 0);
+    assert_int_equal(listen(fd, 8), 0);
+    snprintf(text, capacity,
+             "[directory silent]\ntype = ldap\nuri = ldap://127.0.0.1:%d\nbind = anonymous\n"
+             "base = dc=x\ntimeout = %s\n",
+             ntohs(in.sin_port), timeout);
+    return fd;
+}
+
+/* Another directory's threads were begun, and may be connecting to a server that hangs. */
+static void
+a_reload_that_fails_waits_for_nobody(void **state)
+{
+    struct err e = {.kind = ERR_NONE};
+    int64_t began_ms = clock_ms();
+    struct settings *next;
+    char section[160];
+    struct fixture x;
+    int silent = listen_silently(section, sizeof section, "1m");
+
+    (void)state;
+    begin(&x, "first", "");
+    next = settings("first", section);
+    assert_int_equal(unlink(second_path), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(directories_reload(x.d, next, &e), -1);
+    assert_non_null(strstr(e.text, "directory second"));
+    assert_true(clock_ms() - began_ms < 30000);
+    put(second_path, "ben@ex.test\n@all.test\n");
+    assert_int_equal(ask(&x, "anna@ex.test", 0), DIR_FOUND);
+    close(silent); /* or the end would wait for it */
+    end(&x);
+    settings_unref(next);
+}
+
 /* By a server that never answers.  Who asks what was asked waits for the same answer. */
 static void
 ten_thousand_questions_are_enough(void **state)
 {
-    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t n = sizeof in;
-    int silent = socket(AF_INET, SOCK_STREAM, 0);
     char section[160], address[32];
+    int silent = listen_silently(section, sizeof section, "3s");
     uint64_t ticket;
     struct fixture x;
 
     (void)state;
-    assert_int_equal(bind(silent, (struct sockaddr *)&in, n), 0);
-    assert_int_equal(getsockname(silent, (struct sockaddr *)&in, &n), 0);
-    assert_int_equal(listen(silent, 8), 0);
-    snprintf(section, sizeof section,
-             "[directory silent]\ntype = ldap\nuri = ldap://127.0.0.1:%d\nbind = anonymous\n"
-             "base = dc=x\ntimeout = 3s\n",
-             ntohs(in.sin_port));
     begin(&x, "silent", section);
     for (unsigned i = 0; i < 10002; i++) {
         snprintf(address, sizeof address, "user%u@ex.test", i < 10001 ? i : 0);
@@ -306,6 +341,7 @@ main(void)
         cmocka_unit_test(on_failure_may_accept),
         cmocka_unit_test(a_reload_reads_files_again),
         cmocka_unit_test(a_cancelled_question_is_not_answered),
+        cmocka_unit_test(a_reload_that_fails_waits_for_nobody),
         cmocka_unit_test(ten_thousand_questions_are_enough),
         cmocka_unit_test(shows_its_state),
     };
