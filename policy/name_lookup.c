@@ -45,7 +45,7 @@ static void *
 look_up(void *arg)
 {
     struct question *q = arg;
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *found;
     const uint64_t one = 1;
 
     q->error = getaddrinfo(q->host, NULL, &hints, &found);

@@ -1,14 +1,14 @@
 #include "proxy/relay/health.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
-#include "base/log.h"
-#include "base/mailbox.h"
-#include "base/thread.h"
+#include "policy/name_lookup.h"
 #include "proxy/relay/downstream.h"
+
+/* Each is a thread while it is looked up. */
+#define NAMES_MAX 64u
 
 /* One host under observation. */
 struct probe {
@@ -21,6 +21,7 @@ struct probe {
     struct downstream *d;
     struct host_addresses addresses;
     unsigned next_address;
+    bool awaits_name;
     bool is_clear; /* opportunistic TLS failed: again without */
     bool has_slot;
     bool has_looked;
@@ -34,106 +35,28 @@ struct round {
     size_t n_probes;
 };
 
-/* The thread has a copy of the name, and the host's own place is filled from the loop: at the end
- * nobody waits for getaddrinfo, and the hosts go. */
-struct name_job {
-    struct mailbox_item item;
-    struct host *host; /* NULL: stop */
-    struct host_addresses found;
-    bool is_found;
-    char name[];
+/* A name that is being looked up, for every probe of it.  It outlives the round: a reload does not
+ * ask again for what nobody answers. */
+struct name {
+    LIST_ENTRY(name) link;
+    struct health *health;
+    struct name_lookup *lookup;
+    char text[];
 };
 
 struct health {
     const struct stream_loop *loop;
     struct hosts *hosts;
     struct round round;
-    struct names *names;
-    struct event *names_event;
-};
-
-/* The thread's part, which outlives a health that does not wait for it. */
-struct names {
-    struct mailbox *questions, *answers;
-    _Atomic unsigned references;
+    LIST_HEAD(names, name) names;
+    unsigned n_names;
 };
 
 static void on_opened(void *owner);
 static void on_closed(void *owner, enum downstream_fail why, const struct smtp_reply *reply);
+static void ask_names(struct health *h);
 
 static const struct downstream_events probe_events = {.opened = on_opened, .closed = on_closed};
-
-static void
-free_items(struct mailbox_item *item)
-{
-    while (item != NULL) {
-        struct mailbox_item *next = item->next;
-        free(item);
-        item = next;
-    }
-}
-
-static void
-names_unref(struct names *n)
-{
-    if (atomic_fetch_sub(&n->references, 1) != 1)
-        return;
-    free_items(mailbox_take(n->questions));
-    free_items(mailbox_take(n->answers));
-    mailbox_free(&n->questions);
-    mailbox_free(&n->answers);
-    free(n);
-}
-
-static void *
-names_thread(void *arg)
-{
-    struct names *n = arg;
-    bool runs = true;
-
-    while (runs) {
-        struct mailbox_item *item = mailbox_wait(n->questions);
-        while (item != NULL) {
-            struct name_job *job = (struct name_job *)item;
-            item = item->next;
-            if (job->host == NULL || !runs) {
-                runs = false;
-                free(job);
-                continue;
-            }
-            job->is_found = host_resolve(job->name, &job->found);
-            mailbox_post(n->answers, &job->item);
-        }
-    }
-    names_unref(n);
-    return NULL;
-}
-
-static struct names *
-names_start(struct err *e)
-{
-    struct names *n = calloc(1, sizeof(*n));
-    pthread_t thread;
-
-    if (n == NULL || (n->questions = mailbox_new()) == NULL ||
-        (n->answers = mailbox_new()) == NULL) {
-        if (n != NULL)
-            mailbox_free(&n->questions);
-        free(n);
-        err_set(e, ERR_SYSTEM, "out of memory");
-        return NULL;
-    }
-    atomic_store(&n->references, 2);
-    int error = thread_start(&thread, names_thread, n);
-    if (error != 0) {
-        atomic_store(&n->references, 1);
-        names_unref(n);
-        err_errno(e, ERR_SYSTEM, error, "thread for names");
-        return NULL;
-    }
-    pthread_detach(thread);
-    return n;
-}
 
 /* --- a probe --- */
 
@@ -149,15 +72,20 @@ give_slot(struct probe *p)
 }
 
 static void
+set_timer(struct probe *p, int64_t ms)
+{
+    struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+
+    event_add(p->timer, &tv);
+}
+
+static void
 probe_end(struct probe *p)
 {
-    struct timeval tv = {.tv_sec = p->ds->health_interval / 1000,
-                         .tv_usec = (suseconds_t)(p->ds->health_interval % 1000 * 1000)};
-
     downstream_quit(&p->d);
     give_slot(p);
     p->has_looked = true;
-    event_add(p->timer, &tv);
+    set_timer(p, p->ds->health_interval);
 }
 
 static void
@@ -188,6 +116,8 @@ probe_connect(struct probe *p)
 static void
 probe_start(struct probe *p)
 {
+    event_del(p->timer);
+    p->awaits_name = false;
     p->next_address = 0;
     p->is_clear = false;
     if (!host_addresses(p->host, &p->addresses)) {
@@ -203,56 +133,6 @@ probe_start(struct probe *p)
     p->has_slot = true;
     if (!probe_connect(p))
         probe_end(p);
-}
-
-static struct name_job *
-name_job_new(struct host *host)
-{
-    struct span name = span_str(host_name(host));
-    struct name_job *job = calloc(1, sizeof(*job) + name.n + 1);
-
-    if (job == NULL)
-        return NULL;
-    job->host = host;
-    memcpy(job->name, name.p, name.n);
-    return job;
-}
-
-static void
-on_timer(evutil_socket_t fd, short what, void *arg)
-{
-    struct probe *p = arg;
-    struct name_job *job;
-
-    (void)fd;
-    (void)what;
-    if (host_is_literal(p->host) || (job = name_job_new(p->host)) == NULL) {
-        probe_start(p);
-        return;
-    }
-    mailbox_post(p->health->names->questions, &job->item);
-}
-
-static void
-on_names(evutil_socket_t fd, short what, void *arg)
-{
-    struct health *h = arg;
-    struct mailbox_item *item = mailbox_take(h->names->answers);
-
-    (void)fd;
-    (void)what;
-    while (item != NULL) {
-        struct name_job *job = (struct name_job *)item;
-        item = item->next;
-        if (job->is_found) /* else the last addresses serve on */
-            host_set_addresses(job->host, &job->found);
-        for (size_t i = 0; i < h->round.n_probes; i++) {
-            struct probe *p = &h->round.probes[i];
-            if (p->host == job->host && p->d == NULL && !evtimer_pending(p->timer, NULL))
-                probe_start(p);
-        }
-        free(job);
-    }
 }
 
 static void
@@ -286,6 +166,95 @@ on_closed(void *owner, enum downstream_fail why, const struct smtp_reply *reply)
     else if (reply == NULL || reply->code / 100 != 4 || host_connections(p->host) <= 1)
         set_state(p, HOST_DOWN, error.text);
     probe_end(p);
+}
+
+/* --- names --- */
+
+static void
+name_free(struct name *n)
+{
+    LIST_REMOVE(n, link);
+    n->health->n_names--;
+    name_lookup_cancel(&n->lookup);
+    free(n);
+}
+
+/* None found: the last addresses serve on. */
+static void
+on_addresses(void *arg, const struct netaddr *addresses, size_t n, const char *error)
+{
+    struct name *name = arg;
+    struct health *h = name->health;
+    struct host_addresses found = {.n = n < HOST_ADDRESSES ? (unsigned)n : HOST_ADDRESSES};
+
+    (void)error;
+    memcpy(found.v, addresses, found.n * sizeof(found.v[0]));
+    for (size_t i = 0; i < h->round.n_probes; i++) {
+        struct probe *p = &h->round.probes[i];
+        if (strcmp(host_name(p->host), name->text) != 0)
+            continue;
+        if (n > 0)
+            host_set_addresses(p->host, &found);
+        if (p->d == NULL && (n > 0 || p->awaits_name))
+            probe_start(p);
+    }
+    name_free(name);
+    ask_names(h);
+}
+
+static bool
+is_asked(const struct health *h, const char *text)
+{
+    const struct name *n;
+
+    LIST_FOREACH(n, &h->names, link)
+        if (strcmp(n->text, text) == 0)
+            return true;
+    return false;
+}
+
+static void
+ask_name(struct health *h, const char *text)
+{
+    size_t length = strlen(text);
+    struct name *n = calloc(1, sizeof(*n) + length + 1);
+
+    if (n == NULL)
+        return;
+    n->health = h;
+    memcpy(n->text, text, length);
+    LIST_INSERT_HEAD(&h->names, n, link);
+    h->n_names++;
+    if ((n->lookup = name_lookup_start(h->loop->base, text, on_addresses, n)) == NULL)
+        name_free(n);
+}
+
+/* Those for whom there is no room, memory or thread have their timer. */
+static void
+ask_names(struct health *h)
+{
+    for (size_t i = 0; i < h->round.n_probes && h->n_names < NAMES_MAX; i++) {
+        const struct probe *p = &h->round.probes[i];
+        if (p->awaits_name && !is_asked(h, host_name(p->host)))
+            ask_name(h, host_name(p->host));
+    }
+}
+
+/* The time of a probe has come, or that of the look-up for it is over. */
+static void
+on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct probe *p = arg;
+
+    (void)fd;
+    (void)what;
+    if (host_is_literal(p->host) || p->awaits_name) {
+        probe_start(p);
+        return;
+    }
+    p->awaits_name = true;
+    set_timer(p, p->ds->connect_timeout);
+    ask_names(p->health);
 }
 
 /* --- the round --- */
@@ -367,15 +336,10 @@ health_new(const struct stream_loop *loop, struct hosts *hosts, struct settings 
     }
     h->loop = loop;
     h->hosts = hosts;
-    if ((h->names = names_start(e)) != NULL) {
-        h->names_event =
-            event_new(loop->base, mailbox_fd(h->names->answers), EV_READ | EV_PERSIST, on_names, h);
-        if (h->names_event != NULL && event_add(h->names_event, NULL) == 0 &&
-            health_update(h, st, e) == 0)
-            return h;
-    }
-    health_free(&h);
-    return NULL;
+    LIST_INIT(&h->names);
+    if (health_update(h, st, e) != 0)
+        health_free(&h);
+    return h;
 }
 
 bool
@@ -391,18 +355,13 @@ void
 health_free(struct health **hp)
 {
     struct health *h = *hp;
-    struct name_job *stop;
+    struct name *n;
 
     if (h == NULL)
         return;
     *hp = NULL;
     round_clear(&h->round);
-    if (h->names_event != NULL)
-        event_free(h->names_event);
-    if (h->names != NULL) {
-        if ((stop = calloc(1, sizeof(*stop))) != NULL)
-            mailbox_post(h->names->questions, &stop->item);
-        names_unref(h->names);
-    }
+    while ((n = LIST_FIRST(&h->names)) != NULL)
+        name_free(n);
     free(h);
 }

@@ -6,9 +6,9 @@
 #include "proxy/relay/host.h"
 #include "proxy/stream.h"
 
-/* Probes of the downstream hosts, every health_interval: resolve the name (in a thread of its own,
- * since getaddrinfo waits), connect, EHLO, STARTTLS as configured, QUIT.  A probe takes a slot like
- * any connection.  Runs on the housekeeper's loop. */
+/* Probes of the downstream hosts, every health_interval: look up the name (each by itself, and no
+ * longer waited for than connect_timeout), connect, EHLO, STARTTLS as configured, QUIT.  A probe
+ * takes a slot like any connection.  Runs on the housekeeper's loop. */
 
 struct health;
 
@@ -18,7 +18,7 @@ struct health *health_new(const struct stream_loop *loop, struct hosts *hosts, s
 int health_update(struct health *h, struct settings *st, struct err *e);
 /* Has every host been tried at least once? */
 bool health_has_looked(const struct health *h);
-/* Does not wait for a name being resolved. */
+/* Does not wait for a name that is being looked up. */
 void health_free(struct health **h);
 
 #endif

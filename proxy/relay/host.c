@@ -1,7 +1,5 @@
-#define _GNU_SOURCE /* getaddrinfo under -std=c11 */
 #include "proxy/relay/host.h"
 
-#include <netdb.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -448,24 +446,6 @@ host_set_addresses(struct host *h, const struct host_addresses *fresh)
     pthread_mutex_lock(&h->lock);
     h->known.addresses = *fresh;
     pthread_mutex_unlock(&h->lock);
-}
-
-bool
-host_resolve(const char *name, struct host_addresses *found)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
-    struct addrinfo *all = NULL;
-
-    *found = (struct host_addresses){.n = 0};
-    if (getaddrinfo(name, NULL, &hints, &all) != 0)
-        return false;
-    for (const struct addrinfo *a = all; a != NULL && found->n < HOST_ADDRESSES; a = a->ai_next) {
-        struct netaddr address = netaddr_of_sockaddr(a->ai_addr, NULL);
-        if (address.family != 0)
-            found->v[found->n++] = address;
-    }
-    freeaddrinfo(all);
-    return found->n > 0;
 }
 
 /* How many busy connections serve CLIENT. Under the lock. */

@@ -69,9 +69,6 @@ bool host_addresses(struct host *h, struct host_addresses *out);
 bool host_is_literal(const struct host *h); /* an address: there is no name to resolve */
 /* What its name resolves to now. */
 void host_set_addresses(struct host *h, const struct host_addresses *fresh);
-/* Blocking getaddrinfo.  Touches no host, so that the thread that calls it may outlive them all.
- * False: nothing was found. */
-bool host_resolve(const char *name, struct host_addresses *found);
 
 /* --- the limit of connections to a host, over all loops --- */
 

@@ -82,6 +82,15 @@ def postern(directory):
 
 
 @pytest.fixture
+def hanging_names():
+    """The path of a library for LD_PRELOAD: see harness/hanging_names.c."""
+    library = os.environ.get("HANGING_NAMES", "")
+    if not library or not built.takes_libraries():
+        pytest.skip("no library can be before a sanitizer's")
+    return library
+
+
+@pytest.fixture
 def mx(exchange, postern):
     """The usual pair: a Postern with nothing unusual, and its Exchange as `mx.exchange`."""
     downstream = exchange()

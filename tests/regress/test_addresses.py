@@ -57,6 +57,33 @@ def test_a_name_that_does_not_resolve_beside_one_that_does(exchange, postern):
     assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
 
 
+def test_a_name_that_hangs_holds_up_no_other(exchange, postern, hanging_names):
+    """Neither at the start, nor one that a reload brings, nor a host that comes back; its own host is down."""
+    first, second = exchange(), exchange()
+    mx = postern(run=False, settings={
+        "downstream aslow": {"hosts": "hangs.invalid", "tls": "off", "connect_timeout": "200ms"},
+        "domain slow.test": {"downstream": "aslow", "recipients": "any"}, "downstream exchange": None,
+        "domain example.test": None})
+    mx.write_config({"downstream exchange": {"hosts": by_name(first), "tls": "off", "health_interval": "100ms"},
+                     "domain example.test": {"downstream": "exchange"}})
+    mx.start(LD_PRELOAD=hanging_names)
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+    line = mx.wait_log("downstream", state="down", host="hangs.invalid:25")
+    assert line["error"] == "the name does not resolve"
+    assert mx.rcpt("anna@slow.test").status == "451 4.4.1"
+    first.stop_listening()
+    first.drop_all()
+    mx.wait_log("downstream", state="down", host=by_name(first))
+    since = len(mx.log)
+    first.listen_again()
+    mx.wait_log("downstream", state="up", host=by_name(first), since=since)
+    mx.write_config({"downstream exchange": {"hosts": by_name(second)}})
+    mx.reload()
+    mx.wait_log("downstream", state="up", host=by_name(second))
+    assert mx.client().deliver(CONTENT, "ben@example.test").status == "250 2.6.0"
+    assert len(second.delivered) == 1
+
+
 @pytest.mark.parametrize("certificate", ["exchange", "mx"])
 def test_the_name_as_written_is_what_the_certificate_must_have(exchange, postern, certificates, certificate):
     downstream = exchange(tls=certificates.server_context(getattr(certificates, certificate)))

@@ -9,7 +9,6 @@ import time
 import pytest
 
 from conftest import CONTENT
-from harness import postern as built
 from harness import servers
 from harness.journal import poll
 
@@ -574,13 +573,9 @@ def test_nobody_waits_for_a_server_that_is_known_to_hang(slapd, ask):
     assert one.verdict("ben@example.test") == "250 2.1.5"
 
 
-def test_a_name_that_hangs_delays_nobody_beyond_his_own_timeout(exchange, postern):
+def test_a_name_that_hangs_delays_nobody_beyond_his_own_timeout(exchange, postern, hanging_names):
     """The thread that asks for it cannot be woken; each question is over in its time all the same, in whatever order
     they came."""
-    library = os.environ.get("HANGING_NAMES", "")
-    if not library or not built.takes_libraries():
-        pytest.skip("no library can be before a sanitizer's")
-
     def directory_of(name, timeout):
         return {"type": "ldap", "uri": f"ldap://{name}.invalid", "bind": "anonymous", "base": "dc=test",
                 "timeout": timeout}
@@ -588,7 +583,7 @@ def test_a_name_that_hangs_delays_nobody_beyond_his_own_timeout(exchange, poster
         "domain slow.test": {"downstream": "exchange", "directory": "slow"},
         "domain fast.test": {"downstream": "exchange", "directory": "fast"},
         "directory slow": directory_of("hangs", "1h"), "directory fast": directory_of("hangs-too", "500ms")}, run=False)
-    one.start(LD_PRELOAD=library)
+    one.start(LD_PRELOAD=hanging_names)
     waiting = asked(one, "anna@slow.test")
     assert one.rcpt("ben@fast.test").status == "451 4.4.3"
     # The net's own timer, as the first has taken the thread with it.

@@ -19,26 +19,26 @@
 
 /* The resolver is ours, and answers when it may. */
 
-static sem_t asked, may_answer;
+struct name {
+    sem_t asked, may_answer;
+};
+
+static struct name quick, slow;
+static struct sockaddr_in address;
+static struct addrinfo answer = {
+    .ai_family = AF_INET, .ai_addrlen = sizeof(address), .ai_addr = (struct sockaddr *)&address};
 
 int
-getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
+getaddrinfo(const char *text, const char *service, const struct addrinfo *hints,
             struct addrinfo **found)
 {
-    static struct sockaddr_in address;
-    static struct addrinfo answer = {.ai_family = AF_INET,
-                                     .ai_addrlen = sizeof(address),
-                                     .ai_addr = (struct sockaddr *)&address};
+    struct name *name = strcmp(text, "slow") == 0 ? &slow : &quick;
 
     (void)service;
     (void)hints;
-    sem_post(&asked);
-    while (sem_wait(&may_answer) != 0)
+    sem_post(&name->asked);
+    while (sem_wait(&name->may_answer) != 0)
         ;
-    if (strcmp(name, "h") != 0)
-        return EAI_NONAME;
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     *found = &answer;
     return 0;
 }
@@ -47,6 +47,16 @@ void
 freeaddrinfo(struct addrinfo *all)
 {
     (void)all;
+}
+
+static void
+wait_asked(struct name *name)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 20;
+    assert_int_equal(sem_timedwait(&name->asked, &until), 0);
 }
 
 static int
@@ -71,20 +81,31 @@ struct world {
 
 static char scratch[STREAM_SCRATCH];
 
-/* Up to the question for the host's name. */
 static void
-begin(struct world *w)
+begin(struct world *w, const char *settings)
 {
     struct err e = {.kind = ERR_NONE};
 
-    w->st = load_good(BASE);
+    w->st = load_good(settings);
     w->hosts = hosts_new();
     w->loop = (struct stream_loop){.base = event_base_new(), .scratch = scratch};
     assert_int_equal(hosts_update(w->hosts, w->st), 0);
     w->health = health_new(&w->loop, w->hosts, w->st, &e);
     assert_non_null(w->health);
     event_base_loop(w->loop.base, EVLOOP_NONBLOCK);
-    sem_wait(&asked);
+}
+
+static struct host *
+host_of(struct world *w, const char *downstream)
+{
+    return route_host(hosts_route(w->hosts, downstream), 0);
+}
+
+static void
+wait_addresses(struct world *w, struct host *h, struct host_addresses *found)
+{
+    while (!host_addresses(h, found))
+        event_base_loop(w->loop.base, EVLOOP_ONCE);
 }
 
 static void
@@ -105,9 +126,10 @@ test_the_end_waits_for_no_name(void **state)
     struct timespec a_while = {.tv_nsec = 1000000};
 
     (void)state;
-    begin(&w);
+    begin(&w, BASE);
+    wait_asked(&quick);
     end(&w);
-    sem_post(&may_answer);
+    sem_post(&quick.may_answer);
     while (threads() > before)
         nanosleep(&a_while, NULL);
 }
@@ -120,15 +142,69 @@ test_a_name_is_resolved(void **state)
     struct host_addresses found;
 
     (void)state;
-    begin(&w);
-    struct host *h = route_host(hosts_route(w.hosts, "x"), 0);
+    begin(&w, BASE);
+    wait_asked(&quick);
+    struct host *h = host_of(&w, "x");
     assert_false(host_addresses(h, &found));
-    sem_post(&may_answer);
-    while (!host_addresses(h, &found))
-        event_base_loop(w.loop.base, EVLOOP_ONCE);
+    sem_post(&quick.may_answer);
+    wait_addresses(&w, h, &found);
     assert_int_equal(found.n, 1);
     assert_int_equal(found.port, 25);
     end(&w);
+}
+
+#define SLOW_FIRST "[downstream a]\nhosts = slow\nconnect_timeout = 1ms\n" BASE
+
+static void
+test_a_slow_name_holds_up_no_other(void **state)
+{
+    struct world w;
+    struct host_addresses found;
+
+    (void)state;
+    begin(&w, SLOW_FIRST);
+    wait_asked(&slow);
+    wait_asked(&quick);
+    sem_post(&quick.may_answer);
+    wait_addresses(&w, host_of(&w, "x"), &found);
+    sem_post(&slow.may_answer);
+    wait_addresses(&w, host_of(&w, "a"), &found);
+    end(&w);
+}
+
+/* A host whose name nobody tells is down, and no reload asks for it again; a late answer is one. */
+static void
+test_a_slow_name_is_asked_once(void **state)
+{
+    struct world w;
+    struct host_addresses found;
+    struct err e = {.kind = ERR_NONE};
+    int asked_again;
+
+    (void)state;
+    begin(&w, SLOW_FIRST);
+    wait_asked(&slow);
+    wait_asked(&quick);
+    while (host_state(host_of(&w, "a")) != HOST_DOWN)
+        event_base_loop(w.loop.base, EVLOOP_ONCE);
+    int before = threads();
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(health_update(w.health, w.st, &e), 0);
+        event_base_loop(w.loop.base, EVLOOP_NONBLOCK);
+    }
+    assert_true(threads() <= before);
+    sem_post(&quick.may_answer);
+    sem_post(&slow.may_answer);
+    wait_addresses(&w, host_of(&w, "a"), &found);
+    sem_getvalue(&slow.asked, &asked_again);
+    assert_int_equal(asked_again, 0);
+    end(&w);
+}
+
+static bool
+name_init(struct name *name)
+{
+    return sem_init(&name->asked, 0, 0) == 0 && sem_init(&name->may_answer, 0, 0) == 0;
 }
 
 int
@@ -137,9 +213,13 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_end_waits_for_no_name),
         cmocka_unit_test(test_a_name_is_resolved),
+        cmocka_unit_test(test_a_slow_name_holds_up_no_other),
+        cmocka_unit_test(test_a_slow_name_is_asked_once),
     };
 
-    if (sem_init(&asked, 0, 0) != 0 || sem_init(&may_answer, 0, 0) != 0)
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (!name_init(&quick) || !name_init(&slow))
         return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
