@@ -135,11 +135,25 @@ apply_parts(struct server *srv, struct settings *st, struct err *e)
 {
     if (hosts_update(srv->hosts, st) != 0)
         return err_set(e, ERR_SYSTEM, "out of memory");
-    if (http_reload(srv->shared->http, st, e) != 0 || resolver_reload(srv->resolver, st, e) != 0 ||
-        health_update(srv->shared->health, st, e) != 0 ||
+    if (http_prepare(srv->shared->http, st, e) != 0 ||
+        health_prepare(srv->shared->health, st, e) != 0 ||
+        resolver_reload(srv->resolver, st, e) != 0 ||
         directories_reload(srv->directories, st, e) != 0)
         return -1;
     return 0;
+}
+
+/* To what is in force, of what may have taken other settings. */
+static void
+go_back(struct server *srv)
+{
+    struct settings *old = server_settings(srv);
+    struct err e = {.kind = ERR_NONE};
+
+    (void)hosts_update(srv->hosts, old); /* they are all still there: it takes no memory */
+    if (resolver_reload(srv->resolver, old, &e) != 0)
+        log_event(LOG_LEVEL_WARNING, "warning", "error", e.text, NULL);
+    settings_unref(old);
 }
 
 static int
@@ -149,14 +163,12 @@ reload_parts(struct server *srv, struct settings *st, struct tls_contexts **tls,
         return err_set(e, ERR_SYSTEM, "spool: dir = %s: needs a restart", st->spool.dir);
     if (tls_contexts_new(st, tls, e) != 0)
         return -1;
-    if (apply_parts(srv, st, e) == 0)
-        return 0;
-    /* Those before the one that failed have taken ST: back to what is in force. */
-    struct settings *old = server_settings(srv);
-    struct err ignored;
-    (void)apply_parts(srv, old, &ignored);
-    settings_unref(old);
-    return -1;
+    bool is_taken = apply_parts(srv, st, e) == 0;
+    if (!is_taken)
+        go_back(srv);
+    http_settle(srv->shared->http, is_taken);
+    health_settle(srv->shared->health, is_taken);
+    return is_taken ? 0 : -1;
 }
 
 /* Put ST, which was read without fault, in force. */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "proxy/ops/acceptor.h"
 #include "proxy/ops/http_server.h"
 #include "proxy/ops/metrics_text.h"
@@ -30,11 +31,12 @@ struct http {
     struct http_server *server;
     struct history *history;
     struct event *sample;
-    struct http_socket *sockets;
-    size_t n_sockets;
+    struct http_socket *sockets, *fresh; /* fresh: of a reload that is not settled yet */
+    size_t n_sockets, n_fresh;
     char page_headers[STATUS_PAGE_HEADERS];
 };
 
+/* -1 with E and errno set on failure. */
 static int
 bind_to(const struct listen_entry *at, struct err *e)
 {
@@ -50,8 +52,10 @@ bind_to(const struct listen_entry *at, struct err *e)
     if (sa.ss_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&sa, n) == -1 || listen(fd, HTTP_CLIENTS_MAX) == -1) {
-        err_errno(e, ERR_SYSTEM, errno, "http: listen on %s port %u", text, at->port);
+        int saved = errno;
+        err_errno(e, ERR_SYSTEM, saved, "http: listen on %s port %u", text, at->port);
         close(fd);
+        errno = saved;
         return -1;
     }
     return fd;
@@ -101,50 +105,72 @@ static void
 take_back(struct http *h)
 {
     for (size_t i = 0; i < h->n_sockets; i++) {
-        if (!h->sockets[i].acceptor)
-            h->sockets[i].acceptor = open_socket(h, &h->sockets[i].at, NULL);
+        struct http_socket *s = &h->sockets[i];
+        struct err e = {.kind = ERR_NONE};
+        if (!s->acceptor && !(s->acceptor = open_socket(h, &s->at, &e)))
+            log_event(LOG_LEVEL_WARNING, "warning", "error", e.text, NULL);
+    }
+}
+
+/* Those of ours that go on: when nothing can fail any more. */
+static void
+take_over(struct http *h)
+{
+    for (size_t i = 0; i < h->n_fresh; i++) {
+        struct http_socket *old = find_socket(h->sockets, h->n_sockets, &h->fresh[i].at);
+        if (old) {
+            h->fresh[i].acceptor = old->acceptor;
+            old->acceptor = NULL;
+        }
     }
 }
 
 static void
-sockets_free(struct http_socket *sockets, size_t n)
+sockets_free(struct http_socket **sockets, size_t *n)
 {
-    for (size_t i = 0; i < n; i++)
-        acceptor_free(&sockets[i].acceptor);
-    free(sockets);
+    for (size_t i = 0; i < *n; i++)
+        acceptor_free(&(*sockets)[i].acceptor);
+    free(*sockets);
+    *sockets = NULL;
+    *n = 0;
 }
 
 int
-http_reload(struct http *h, const struct settings *st, struct err *e)
+http_prepare(struct http *h, const struct settings *st, struct err *e)
 {
     size_t n = st->http.listen.n;
-    struct http_socket *fresh = calloc(n ? n : 1, sizeof *fresh);
-    if (!fresh)
+    h->fresh = calloc(n ? n : 1, sizeof *h->fresh);
+    if (!h->fresh)
         return err_set(e, ERR_SYSTEM, "out of memory");
+    h->n_fresh = n;
     for (size_t i = 0; i < n; i++) {
-        fresh[i].at = st->http.listen.v[i];
-        if (find_socket(h->sockets, h->n_sockets, &fresh[i].at))
-            continue; /* it is taken over below, when nothing can fail any more */
-        fresh[i].acceptor = open_socket(h, &fresh[i].at, e);
-        if (!fresh[i].acceptor && make_way(h, &fresh[i].at))
-            fresh[i].acceptor = open_socket(h, &fresh[i].at, e);
-        if (!fresh[i].acceptor) {
-            sockets_free(fresh, n);
-            take_back(h);
+        struct http_socket *s = &h->fresh[i];
+        s->at = st->http.listen.v[i];
+        if (find_socket(h->sockets, h->n_sockets, &s->at))
+            continue;
+        s->acceptor = open_socket(h, &s->at, e);
+        if (!s->acceptor && errno == EADDRINUSE && make_way(h, &s->at))
+            s->acceptor = open_socket(h, &s->at, e);
+        if (!s->acceptor)
             return -1;
-        }
     }
-    for (size_t i = 0; i < n; i++) {
-        struct http_socket *old = find_socket(h->sockets, h->n_sockets, &fresh[i].at);
-        if (old) {
-            fresh[i].acceptor = old->acceptor;
-            old->acceptor = NULL;
-        }
-    }
-    sockets_free(h->sockets, h->n_sockets);
-    h->sockets = fresh;
-    h->n_sockets = n;
     return 0;
+}
+
+void
+http_settle(struct http *h, bool is_taken)
+{
+    if (!is_taken) {
+        sockets_free(&h->fresh, &h->n_fresh);
+        take_back(h);
+        return;
+    }
+    take_over(h);
+    sockets_free(&h->sockets, &h->n_sockets);
+    h->sockets = h->fresh;
+    h->n_sockets = h->n_fresh;
+    h->fresh = NULL;
+    h->n_fresh = 0;
 }
 
 static void
@@ -273,12 +299,13 @@ http_new(struct server *srv, struct event_base *base, struct err *e)
         return NULL;
     }
     struct settings *st = server_settings(srv);
-    int rc = http_reload(h, st, e);
+    int rc = http_prepare(h, st, e);
     settings_unref(st);
     if (rc == -1) {
         http_free(&h);
         return NULL;
     }
+    http_settle(h, true);
     event_add(h->sample, &(struct timeval){.tv_sec = SAMPLE_S});
     return h;
 }
@@ -290,7 +317,8 @@ http_free(struct http **ph)
     if (!h)
         return;
     *ph = NULL;
-    sockets_free(h->sockets, h->n_sockets);
+    sockets_free(&h->fresh, &h->n_fresh);
+    sockets_free(&h->sockets, &h->n_sockets);
     http_server_free(&h->server);
     history_free(&h->history);
     if (h->sample)

@@ -47,7 +47,7 @@ struct name {
 struct health {
     const struct stream_loop *loop;
     struct hosts *hosts;
-    struct round round;
+    struct round round, fresh; /* fresh: of a reload that is not settled yet */
     LIST_HEAD(names, name) names;
     unsigned n_names;
 };
@@ -310,19 +310,23 @@ round_make(struct health *h, struct settings *st, struct round *r, struct err *e
 }
 
 int
-health_update(struct health *h, struct settings *st, struct err *e)
+health_prepare(struct health *h, struct settings *st, struct err *e)
 {
-    struct round fresh;
+    return round_make(h, st, &h->fresh, e);
+}
 
-    if (round_make(h, st, &fresh, e) != 0) {
-        round_clear(&fresh);
-        return -1;
+void
+health_settle(struct health *h, bool is_taken)
+{
+    if (!is_taken) {
+        round_clear(&h->fresh);
+        return;
     }
     round_clear(&h->round);
-    h->round = fresh;
+    h->round = h->fresh;
+    memset(&h->fresh, 0, sizeof(h->fresh));
     for (size_t i = 0; i < h->round.n_probes; i++)
         event_active(h->round.probes[i].timer, EV_TIMEOUT, 0);
-    return 0;
 }
 
 struct health *
@@ -337,7 +341,9 @@ health_new(const struct stream_loop *loop, struct hosts *hosts, struct settings 
     h->loop = loop;
     h->hosts = hosts;
     LIST_INIT(&h->names);
-    if (health_update(h, st, e) != 0)
+    if (health_prepare(h, st, e) == 0)
+        health_settle(h, true);
+    else
         health_free(&h);
     return h;
 }
@@ -360,6 +366,7 @@ health_free(struct health **hp)
     if (h == NULL)
         return;
     *hp = NULL;
+    round_clear(&h->fresh);
     round_clear(&h->round);
     while ((n = LIST_FIRST(&h->names)) != NULL)
         name_free(n);

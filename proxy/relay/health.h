@@ -14,8 +14,11 @@ struct health;
 
 struct health *health_new(const struct stream_loop *loop, struct hosts *hosts, struct settings *st,
                           struct err *e);
-/* Probe as the new settings say, at once. -1 with E set, and all stays as it was, on failure. */
-int health_update(struct health *h, struct settings *st, struct err *e);
+/* A reload: make ready to probe as the new settings say, whose hosts are known by now.  -1 with E
+ * set on failure. */
+int health_prepare(struct health *h, struct settings *st, struct err *e);
+/* After that, whatever it returned: probe so, at once, or go on as before. */
+void health_settle(struct health *h, bool is_taken);
 /* Has every host been tried at least once? */
 bool health_has_looked(const struct health *h);
 /* Does not wait for a name that is being looked up. */

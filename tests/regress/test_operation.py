@@ -8,6 +8,8 @@ import pytest
 
 from conftest import CONTENT
 from harness import exchange as faults
+from harness import servers
+from harness.postern import free_port
 
 
 def test_health(mx):
@@ -107,19 +109,51 @@ def test_log_level(mx):
     assert mx.control("log-level", "loud")["ok"] is False
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_what_only_root_could_bind(exchange, postern, directory):
-    """`user` comes after all that is bound: it may write neither beside the control socket nor to ports below 1024."""
+@pytest.fixture
+def unprivileged(exchange, postern, directory):
+    """One that was root until all was bound: it may write neither beside the control socket nor to ports below 1024."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
     os.chmod(directory, 0o711)
-    mx = postern(exchange(), run=False, settings={"server": {"user": "nobody"}, "http": {"listen": "127.0.0.88:825"}})
+    downstream = exchange()
+    mx = postern(downstream, run=False, settings={
+        "server": {"user": "nobody"}, "http": {"listen": "127.0.0.88:825"},
+        "downstream exchange": {"health_interval": "100ms"}})
+    mx.exchange = downstream
     mx.http = ("127.0.0.88", 825)
     os.chmod(mx.directory, 0o711)
     os.chmod(mx.recipients_path, 0o644)
-    mx.start()
+    return mx.start()
+
+
+def test_what_only_root_could_bind(unprivileged):
+    mx = unprivileged
     assert mx.get("/healthz")[0] == 200
     with open(f"/proc/{mx.process.pid}/status", encoding="ascii") as file:
         assert "Uid:\t65534\t65534\t65534\t65534\n" in file.readlines()
     found = os.stat(mx.socket_path)
     assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o600, 65534)
     assert mx.control("status")["ok"] is True
+    assert mx.client().deliver(CONTENT, "anna@example.test").code == 250
+
+
+def test_rejected_reload_takes_nothing_away_that_only_root_could_bind(unprivileged, exchange):
+    """Neither of its HTTP, nor, as the way back ends there, of the probes."""
+    mx, before = unprivileged, unprivileged.settings
+    broken = servers.write(mx.directory, "broken", "a b\n")
+    os.chmod(broken, 0o644)
+    mx.write_config({"http": {"listen": f"127.0.0.1:{free_port()}"}, "directory": {"file": broken},
+                     "downstream exchange": {"hosts": exchange().host}})
+    assert "broken" in mx.reload(state="rejected")["error"]
+    assert mx.get("/healthz")[0] == 200
+    mx.settings = before
+    mx.write_config({"http": {"listen": "0.0.0.0:825"}})
+    assert "Permission denied" in mx.reload(state="rejected")["error"]
+    assert mx.get("/healthz")[0] == 200
+    mx.exchange.stop_listening()
+    mx.exchange.drop_all()
+    mx.wait_log("downstream", state="down", host=mx.exchange.host)
+    since = len(mx.log)
+    mx.exchange.listen_again()
+    mx.wait_log("downstream", state="up", host=mx.exchange.host, since=since)
     assert mx.client().deliver(CONTENT, "anna@example.test").code == 250

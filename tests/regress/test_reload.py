@@ -108,6 +108,25 @@ def test_part_that_fails_takes_the_others_back(mx):
     assert mx.rcpt("anna@example.test").status == "250 2.1.5"
 
 
+def test_way_back_needs_no_file(exchange, postern, certificates, directory):
+    """Not even one of the old settings that is gone meanwhile: what probes the hosts goes on."""
+    downstream = exchange(tls=certificates.server_context(certificates.exchange))
+    ca = shutil.copy(certificates.ca.certificate, directory + "/ca.crt")
+    mx = postern(downstream, settings={"downstream exchange": {
+        "tls": "verify", "ca_file": ca, "server_name": "localhost", "health_interval": "100ms"}})
+    os.unlink(ca)
+    mx.write_config({"downstream exchange": {"hosts": exchange().host, "ca_file": certificates.ca.certificate},
+                     "directory": {"file": servers.write(mx.directory, "broken", "a b\n")}})
+    assert "broken" in mx.reload(state="rejected")["error"]
+    downstream.stop_listening()
+    downstream.drop_all()
+    mx.wait_log("downstream", state="down", host=downstream.host)
+    since = len(mx.log)
+    downstream.listen_again()
+    mx.wait_log("downstream", state="up", host=downstream.host, since=since)
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+
+
 def test_what_cannot_change_stays(mx):
     for key, value in [("listen", f"127.0.0.1:{free_port()}"), ("workers", 2), ("state_dir", mx.directory + "/other")]:
         since = len(mx.log)

@@ -189,7 +189,8 @@ test_a_slow_name_is_asked_once(void **state)
         event_base_loop(w.loop.base, EVLOOP_ONCE);
     int before = threads();
     for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(health_update(w.health, w.st, &e), 0);
+        assert_int_equal(health_prepare(w.health, w.st, &e), 0);
+        health_settle(w.health, true);
         event_base_loop(w.loop.base, EVLOOP_NONBLOCK);
     }
     assert_true(threads() <= before);
