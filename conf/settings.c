@@ -271,8 +271,9 @@ lower(struct str_list *addresses)
         utf8_lower(addresses->v[i], strlen(addresses->v[i]));
 }
 
+/* HOSTNAME: of this machine, where the file does not say it; NULL: it is looked up. */
 static bool
-fill_in(struct settings *st)
+fill_in(struct settings *st, const char *hostname)
 {
     bool has_default = false;
 
@@ -280,7 +281,9 @@ fill_in(struct settings *st)
     lower(&st->blocked.senders);
     lower(&st->blocked.recipients);
 
-    if (st->server.hostname == NULL && (st->server.hostname = machine_name()) == NULL)
+    if (st->server.hostname == NULL)
+        st->server.hostname = hostname != NULL ? span_dup(span_str(hostname)) : machine_name();
+    if (st->server.hostname == NULL)
         return false;
     for (size_t i = 0; i < st->n_remote_domains; i++)
         has_default = has_default || strcmp(st->remote_domains[i].name, "default") == 0;
@@ -296,7 +299,7 @@ fill_in(struct settings *st)
 
 /* As settings_examine, from an open stream. */
 static struct settings *
-read_all(FILE *in, const char *path, struct faults *f)
+read_all(FILE *in, const char *path, const char *hostname, struct faults *f)
 {
     static const struct ini_events events = {.section = on_section, .key = on_key};
     struct settings *st = calloc(1, sizeof(*st));
@@ -311,7 +314,7 @@ read_all(FILE *in, const char *path, struct faults *f)
             settings_set_defaults(id, settings_section_at(st, id, 0));
     st->path = span_dup(span_str(path));
     if (ini_reader_run(in, &events, &(struct loader){.st = st, .faults = f}, f)) {
-        if (st->path != NULL && fill_in(st))
+        if (st->path != NULL && fill_in(st, hostname))
             settings_check(st, f);
         else
             faults_add(f, 0, false, "out of memory");
@@ -332,11 +335,11 @@ unless_faulty(struct settings *st, const struct faults *f)
 struct settings *
 settings_read(FILE *in, const char *path, struct faults *f)
 {
-    return unless_faulty(read_all(in, path, f), f);
+    return unless_faulty(read_all(in, path, NULL, f), f);
 }
 
-struct settings *
-settings_examine(const char *path, struct faults *f)
+static struct settings *
+examine(const char *path, const char *hostname, struct faults *f)
 {
     FILE *in = fopen(path, "re");
 
@@ -344,15 +347,27 @@ settings_examine(const char *path, struct faults *f)
         faults_add(f, 0, false, "cannot open it: %s", strerror(errno));
         return NULL;
     }
-    struct settings *st = read_all(in, path, f);
+    struct settings *st = read_all(in, path, hostname, f);
     fclose(in);
     return st;
 }
 
 struct settings *
+settings_examine(const char *path, struct faults *f)
+{
+    return examine(path, NULL, f);
+}
+
+struct settings *
 settings_load(const char *path, struct faults *f)
 {
-    return unless_faulty(settings_examine(path, f), f);
+    return unless_faulty(examine(path, NULL, f), f);
+}
+
+struct settings *
+settings_load_again(const char *path, const struct settings *old, struct faults *f)
+{
+    return unless_faulty(examine(path, old->server.hostname, f), f);
 }
 
 struct settings *

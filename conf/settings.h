@@ -153,6 +153,10 @@ struct settings {
  * that others may read).  server.hostname and spool.dir are filled in, [remote_domain default] is
  * always there. */
 struct settings *settings_load(const char *path, struct faults *f);
+/* The same for a reload, which may not wait: server.hostname is OLD's unless the file has one, for
+ * the machine's own may take a look-up in the DNS, and that fail. */
+struct settings *settings_load_again(const char *path, const struct settings *old,
+                                     struct faults *f);
 /* The same from an open stream; PATH is for messages. */
 struct settings *settings_read(FILE *in, const char *path, struct faults *f);
 /* For -t: the same, but also with faults in it, so that what is good can be looked at further;

@@ -204,15 +204,18 @@ put_in_force(struct server *srv, struct settings *st, struct err *e)
 
 /* Not from a pipe: whoever waits for its other end serves nobody meanwhile. */
 static struct settings *
-read_settings(const char *path, struct faults *f)
+read_settings(struct server *srv, struct faults *f)
 {
     struct stat s;
 
-    if (stat(path, &s) == 0 && !S_ISREG(s.st_mode)) {
+    if (stat(srv->settings_path, &s) == 0 && !S_ISREG(s.st_mode)) {
         faults_add(f, 0, false, "is not a regular file");
         return NULL;
     }
-    return settings_load(path, f);
+    struct settings *old = server_settings(srv);
+    struct settings *st = settings_load_again(srv->settings_path, old, f);
+    settings_unref(old);
+    return st;
 }
 
 int
@@ -223,7 +226,7 @@ server_reload(struct server *srv, struct err *e)
 
     if (f == NULL)
         return err_set(e, ERR_SYSTEM, "out of memory");
-    struct settings *st = read_settings(srv->settings_path, f);
+    struct settings *st = read_settings(srv, f);
     if (st != NULL)
         tls_check(st, f);
     bool is_faulty = st == NULL || faults_errors(f) > 0;

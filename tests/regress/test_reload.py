@@ -136,6 +136,13 @@ def test_what_cannot_change_stays(mx):
         assert mx.client().command("NOOP").code == 250
 
 
+def test_without_a_hostname_the_name_in_force_stays(mx):
+    """The machine's own is not looked up, for which the loop that answers for health would stand still."""
+    mx.write_config({"server": {"hostname": None}})
+    mx.reload()
+    assert str(mx.client().greeting) == "220 mx.example.test ESMTP Postern"
+
+
 def subject(client):
     return dict(pair[0] for pair in client.socket.getpeercert()["subject"])["commonName"]
 
