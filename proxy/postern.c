@@ -1,9 +1,11 @@
+#include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "conf/check.h"
 #include "conf/check_file.h"
@@ -62,6 +64,20 @@ check(const char *path)
         return EX_CONFIG;
     printf("%s: ok\n", path);
     return EXIT_SUCCESS;
+}
+
+/* Whoever starts us may have closed some of 0, 1 and 2: what is opened next would be there, and be
+ * written to as if it were stderr. */
+static void
+keep_standard_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR); /* not close-on-exec, as those are not */
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        (void)close(fd);
 }
 
 /* Blocks of the spool come and go by the 256 KiB: without this, each is a mapping of its own, made,
@@ -133,6 +149,7 @@ main(int argc, char **argv)
     bool is_check = false, is_init = false;
     int c;
 
+    keep_standard_descriptors();
     while ((c = getopt_long(argc, argv, "c:thV", options, NULL)) != -1) {
         switch (c) {
         case 'c':

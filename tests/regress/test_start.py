@@ -1,11 +1,13 @@
 """The start: who finds the port open finds everything else too."""
 
+import os
 import signal
 import socket
 import subprocess
 
 import pytest
 
+from conftest import CONTENT
 from harness import postern as harness
 from harness.journal import poll
 
@@ -59,3 +61,21 @@ def test_what_a_host_offers_is_saved_at_the_end(exchange, postern, name):
     downstream.stop_listening()
     mx.start(wait_downstream=False)
     assert mx.client().offered == offered
+
+
+@pytest.mark.parametrize("target", ["stderr", "unix:/nonexistent/log"])
+def test_started_without_standard_descriptors(exchange, postern, target):
+    """What is said there goes nowhere, least of all into what was opened in their place."""
+    mx = postern(exchange(), run=False, settings={"log": {"target": target}})
+    mx.process = subprocess.Popen([harness.BINARY, "-c", mx.config_path], cwd=mx.directory,
+                                  preexec_fn=lambda: os.closerange(0, 3))
+    poll(lambda: connects(mx.address), "the port")
+    try:
+        assert [os.readlink(f"/proc/{mx.process.pid}/fd/{fd}") for fd in range(3)] == ["/dev/null"] * 3
+        assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+        assert mx.get("/healthz")[0] == 200
+        mx.process.terminate()
+        assert mx.process.wait(10) == 0
+    finally:
+        mx.process.kill()
+        mx.process.wait()
