@@ -53,6 +53,17 @@ is_domain_pattern(struct span s)
     return value_is_domain(s);
 }
 
+/* As log, metrics and JSON show it. */
+static bool
+is_printable(struct span s)
+{
+    size_t n = 1;
+
+    for (; s.n > 0 && n > 0; s = span_of(s.p + n, s.n - n))
+        n = utf8_printable(s);
+    return n > 0;
+}
+
 /* NULL, or what is wrong with a named section's name. */
 static const char *
 check_name(enum settings_section id, struct span name)
@@ -67,6 +78,8 @@ check_name(enum settings_section id, struct span name)
     if ((id == SETTINGS_SECTION_downstream || id == SETTINGS_SECTION_directory) &&
         name.n > SETTINGS_NAME_MAX)
         return "its name has more than 63 octets";
+    if (!is_printable(name))
+        return "its name is not printable UTF-8";
     return NULL;
 }
 

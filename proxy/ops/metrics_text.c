@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 enum family {
 #define METRICS_FAMILY(id, name, kind, help) FAMILY_##id,
 #include "proxy/ops/metrics.def"
@@ -34,16 +36,24 @@ struct writer {
     enum family family;
 };
 
+/* The format is UTF-8: of one other octet, as in a directory's URI, all would be unreadable. */
 static void
 escape(struct evbuffer *out, const char *text)
 {
-    for (; *text; text++) {
-        if (*text == '\n')
+    uint32_t code;
+    size_t n;
+    for (struct span s = span_str(text); s.n; s = span_of(s.p + n, s.n - n)) {
+        n = utf8_next(s, &code);
+        if (n == 0) {
+            evbuffer_add_printf(out, "\\\\x%02x", (unsigned char)*s.p);
+            n = 1;
+        } else if (*s.p == '\n') {
             evbuffer_add(out, "\\n", 2);
-        else if (*text == '\\' || *text == '"')
-            evbuffer_add_printf(out, "\\%c", *text);
-        else
-            evbuffer_add(out, text, 1);
+        } else if (*s.p == '\\' || *s.p == '"') {
+            evbuffer_add_printf(out, "\\%c", *s.p);
+        } else {
+            evbuffer_add(out, s.p, n);
+        }
     }
 }
 

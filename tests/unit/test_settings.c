@@ -275,6 +275,9 @@ test_faults(void **state)
          "[directory d234567890123456789012345678901234567890123456789012345678901234]\n",
          "f:12: [directory d234567890123456789012345678901234567890123456789012345678901234]: its "
          "name has more than 63 octets\n"},
+        {"[downstream z\xfcrich]\n[directory z\xc3\xbcrich]\nfile = /dev/null\n[directory a\tb]\n",
+         "f:10: [downstream z\xfcrich]: its name is not printable UTF-8\n"
+         "f:13: [directory a\tb]: its name is not printable UTF-8\n"},
         {"[remote_domain]\n", "f:10: [remote_domain]: its name is neither default nor a domain\n"},
         {"[remote_domain default]\nndr = no\n[remote_domain DEFAULT]\nndr = no\n",
          "f:13: duplicate key ndr, first in line 11\n"},

@@ -43,17 +43,19 @@ fill(struct fixture *f)
                                           .has_snapshot = true,
                                           .entries = 5,
                                           .snapshot_age_s = 90,
-                                          .n_servers = 1};
-    static const char *const uris[] = {"ldaps://dc1", "ldaps://dc2", "ldaps://dc2"};
-    struct dir_server_view *servers[] = {&f->directories[0].servers[0],
-                                         &f->directories[0].servers[1],
-                                         &f->directories[1].servers[0]};
-    for (size_t i = 0; i < 3; i++)
+                                          .n_servers = 2};
+    static const char *const uris[] = {"ldaps://dc1", "ldaps://dc2", "ldaps://dc2",
+                                       "ldapi://\xc3\xbc\xfc"};
+    struct dir_server_view *servers[] = {
+        &f->directories[0].servers[0], &f->directories[0].servers[1], &f->directories[1].servers[0],
+        &f->directories[1].servers[1]};
+    for (size_t i = 0; i < 4; i++)
         snprintf(servers[i]->uri, sizeof servers[i]->uri, "%s", uris[i]);
     servers[0]->state = DIR_SERVER_UP;
     servers[1]->state = DIR_SERVER_DOWN;
     /* The same server as [1], which the other directory finds down. */
     servers[2]->state = DIR_SERVER_UP;
+    servers[3]->state = DIR_SERVER_UP;
     snprintf(servers[1]->error, sizeof servers[1]->error, "bind: \xff refused");
     for (size_t i = 0; i < 2; i++) {
         network_parse(span_str("192.0.2.0/24"), &f->blocks[i].network);
@@ -126,6 +128,7 @@ metrics_have_their_format(void **state)
     expect(text, "\npostern_directory_up{server=\"ldaps://dc2\"} 1\n");
     const char *second = strstr(text, "\npostern_directory_up{server=\"ldaps://dc2\"}") + 1;
     expect_not(second, "\npostern_directory_up{server=\"ldaps://dc2\"}");
+    expect(text, "\npostern_directory_up{server=\"ldapi://\xc3\xbc\\\\xfc\"} 1\n");
     expect(text, "\npostern_snapshot_entries 15\n");
     expect(text, "\npostern_snapshot_age_seconds 90\n");
     expect(text, "\npostern_delivery_seconds_bucket{le=\"0.005\"} 2\n");
