@@ -198,7 +198,10 @@ open_snapshot(struct directories *d, const struct settings *st, struct err *e)
     for (size_t i = 0; i < st->n_directories; i++)
         if (dir_section_is_snapshot(&st->directories[i]))
             names[n++] = st->directories[i].name;
-    if (n > 0 && !d->snapshot) {
+    /* Only a reload can ask for this: a state_dir that the file has now is not in force. */
+    if (n > 0 && !st->server.state_dir) {
+        rc = err_set(e, ERR_CONFIG, "mode = snapshot needs a state_dir, which needs a restart");
+    } else if (n > 0 && !d->snapshot) {
         s = snapshot_open(st->server.state_dir, e);
         rc = s ? snapshot_retain(s, names, n, e) : -1;
         pthread_mutex_lock(&d->lock);

@@ -136,6 +136,16 @@ def test_what_cannot_change_stays(mx):
         assert mx.client().command("NOOP").code == 250
 
 
+def test_snapshot_needs_a_state_dir_in_force(exchange, postern):
+    """One that the file has only now comes with the next start."""
+    mx = postern(exchange(), settings={"server": {"state_dir": ""}})
+    mx.write_config({"server": {"state_dir": mx.directory + "/state"}, "directory": {
+        "type": "ldap", "file": None, "uri": f"ldap://127.0.0.1:{free_port()}", "base": "dc=test", "mode": "snapshot"}})
+    event = mx.reload(state="rejected")
+    assert event["error"] == "mode = snapshot needs a state_dir, which needs a restart"
+    assert mx.client().deliver(CONTENT, "anna@example.test").status == "250 2.6.0"
+
+
 def test_without_a_hostname_the_name_in_force_stays(mx):
     """The machine's own is not looked up, for which the loop that answers for health would stand still."""
     mx.write_config({"server": {"hostname": None}})
