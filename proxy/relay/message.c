@@ -96,7 +96,7 @@ message_free(struct message **mp)
     if (m == NULL)
         return;
     *mp = NULL;
-    for (size_t i = 0; i < m->n_recipients; i++) {
+    for (size_t i = 0; i < m->n_recipients + m->n_served; i++) {
         free(m->recipients[i].address);
         free(m->recipients[i].canonical);
         free(m->recipients[i].orcpt);
@@ -177,6 +177,22 @@ message_add_recipient(struct message *m, const struct smtp_rcpt *rcpt, struct sp
     }
     m->recipients[m->n_recipients++] = r;
     return true;
+}
+
+void
+message_set_served(struct message *m, const bool *is_served)
+{
+    size_t n = m->n_recipients, kept = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (is_served[i])
+            continue;
+        struct message_recipient r = m->recipients[i];
+        m->recipients[i] = m->recipients[kept];
+        m->recipients[kept++] = r;
+    }
+    m->n_recipients = kept;
+    m->n_served = n - kept;
 }
 
 static bool

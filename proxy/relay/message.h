@@ -38,6 +38,7 @@ struct message {
     bool is_smtputf8;
     struct message_recipient *recipients;
     size_t n_recipients, recipients_capacity;
+    size_t n_served; /* of those behind n_recipients: they have had it by an earlier burst */
 
     /* the content */
     bool is_bdat;          /* came by BDAT: may hold what DATA cannot carry */
@@ -91,6 +92,8 @@ void message_set_ready(struct message *m, spool_done_fn *ready, void *ready_arg)
 bool message_set_sender(struct message *m, const struct smtp_mail *mail, struct span canonical);
 bool message_add_recipient(struct message *m, const struct smtp_rcpt *rcpt, struct span canonical,
                            uint64_t max_size, bool is_directory);
+/* IS_SERVED[i] says who has the message already: those go behind the others. */
+void message_set_served(struct message *m, const bool *is_served);
 
 /* Append content. False: no room or no memory (has_failed is set); what follows may be thrown away.
  */

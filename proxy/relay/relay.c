@@ -125,13 +125,26 @@ all_permanent(const struct message *m, const struct downstream_result *result)
     return true;
 }
 
+/* Does the refusal not speak of all the client's recipients?  Of one who has the message by an
+ * earlier burst it never does: he is not to be bounced with those who were sent to now. */
+static bool
+is_refused_for_some(const struct message *m, const struct downstream_result *result)
+{
+    size_t n = m->n_recipients + m->n_served;
+
+    if (result->refused != NULL)
+        return n > 1 && !(result->n_refused == n && all_permanent(m, result));
+    if (m->n_served > 0)
+        return result->reply.code / 100 == 5;
+    return n > 1 && !result->is_envelope && relay_is_recipients_fault(&result->reply);
+}
+
 static void
 judge(struct relay *r, const struct downstream_result *result)
 {
     struct relay_outcome o = {
         .original = result->reply, .is_envelope = result->is_envelope, .refused = result->refused};
     bool is_ok = result->reply.code / 100 == 2 && !result->is_envelope;
-    size_t n = r->message->n_recipients;
 
     if (is_ok) {
         o.status = RELAY_DELIVERED;
@@ -140,13 +153,9 @@ judge(struct relay *r, const struct downstream_result *result)
         return;
     }
     o.is_mail = result->refused == NULL;
-    if (n > 1 && result->refused != NULL &&
-        !(result->n_refused == n && all_permanent(r->message, result)))
-        o.reply = smtp_reply_make(SMTP_REPLY_SOME_REFUSED, NULL);
-    else if (n > 1 && !result->is_envelope && relay_is_recipients_fault(&result->reply))
-        o.reply = smtp_reply_make(SMTP_REPLY_SOME_REFUSED, NULL);
-    else
-        o.reply = smtp_reply_passed_on(&result->reply);
+    o.reply = is_refused_for_some(r->message, result)
+                  ? smtp_reply_make(SMTP_REPLY_SOME_REFUSED, NULL)
+                  : smtp_reply_passed_on(&result->reply);
     o.status = o.reply.code / 100 == 5 ? RELAY_REFUSED : RELAY_DEFERRED;
     conclude(r, &o);
 }

@@ -45,11 +45,11 @@ struct delivery_heard {
 static bool
 is_silent(const struct message *m)
 {
-    size_t i = 0;
+    size_t n = m->n_recipients + m->n_served, i = 0;
 
-    while (i < m->n_recipients && m->recipients[i].notify == SMTP_NOTIFY_NEVER)
+    while (i < n && m->recipients[i].notify == SMTP_NOTIFY_NEVER)
         i++;
-    return i > 0 && i == m->n_recipients;
+    return i > 0 && i == n;
 }
 
 void
@@ -63,7 +63,7 @@ message_log(const struct message_log *line, const struct message *m)
     log_str(&l, "session", line->session);
     log_addr(&l, "client", &line->client);
     log_path(&l, "from", span_str(m->sender));
-    log_int(&l, "rcpts", (int64_t)m->n_recipients);
+    log_int(&l, "rcpts", (int64_t)(m->n_recipients + m->n_served));
     log_int(&l, "size", (int64_t)m->content_size);
     log_str(&l, "downstream", line->host);
     log_str(&l, "status", line->status);
@@ -153,19 +153,20 @@ memory_ms(const struct delivery *d)
     return pool_settings(d->pool)->refusal_memory;
 }
 
-/* Taken alone, some of them are refused with the others: the retry is not to end as this attempt
- * did. */
+/* Some of them are refused with the others, though taken alone, or though the others have the
+ * message: the retry is not to end as this attempt did. */
 static void
 halve(const struct delivery *d, const struct message *m)
 {
-    struct span *addresses = calloc(m->n_recipients, sizeof(*addresses));
+    size_t n = m->n_recipients + m->n_served;
+    struct span *addresses = calloc(n + 1, sizeof(*addresses));
 
     if (addresses == NULL)
         return; /* the next refusal will do */
-    for (size_t i = 0; i < m->n_recipients; i++)
+    for (size_t i = 0; i < n; i++)
         addresses[i] = span_str(m->recipients[i].canonical);
-    marks_halve(policy_marks(d->w->srv->policy), span_str(m->sender_canonical), addresses,
-                m->n_recipients, memory_ms(d), clock_ms());
+    marks_halve(policy_marks(d->w->srv->policy), span_str(m->sender_canonical), addresses, n,
+                memory_ms(d), clock_ms());
     free(addresses);
 }
 
@@ -173,25 +174,27 @@ static void
 learn_refusal(const struct delivery *d, const struct relay_outcome *o, const struct message *m)
 {
     struct marks *marks = policy_marks(d->w->srv->policy);
-    bool is_again = false;
+    bool is_of_several = m->n_recipients + m->n_served > 1, is_again = false;
 
     for (size_t i = 0; o->refused != NULL && i < m->n_recipients; i++) {
         const struct message_recipient *r = &m->recipients[i];
         if (o->refused[i].code == 0)
             continue;
         note_drift(d, r, &o->refused[i]);
-        if (m->n_recipients > 1)
+        if (is_of_several)
             marks_add(marks, span_str(r->canonical), memory_ms(d), clock_ms());
         is_again |= r->was_marked;
     }
-    if (is_again && m->n_recipients > 1)
+    if (is_again && is_of_several)
         halve(d, m);
-    if (o->refused != NULL || o->is_envelope || o->original.code == 0)
+    if (o->refused != NULL || o->original.code == 0)
         return;
-    if (m->n_recipients == 1)
+    if (m->n_recipients == 1 && !o->is_envelope)
         note_drift(d, &m->recipients[0], &o->original);
-    else if (relay_is_recipients_fault(&o->original))
+    if (is_of_several && !o->is_envelope && relay_is_recipients_fault(&o->original))
         inquest_start(d->w, d->st, m, memory_ms(d));
+    else if (m->n_served > 0 && o->original.code / 100 == 5)
+        halve(d, m);
 }
 
 static void
@@ -234,32 +237,6 @@ on_relay(void *arg, const struct relay_outcome *o, struct message *m)
     else
         learn_refusal(d, o, m);
     tell(d, is_delivered, &o->reply);
-}
-
-/* Those whom an earlier burst of the same message served need it no more.  False: that is all of
- * them, who are left for the log. */
-static bool
-drop_served(struct delivery *d)
-{
-    struct message *m = d->m;
-    size_t kept = 0, served = 0;
-
-    while (served < m->n_recipients && d->served[served])
-        served++;
-    if (served == m->n_recipients)
-        return false;
-    for (size_t i = 0; i < m->n_recipients; i++) {
-        struct message_recipient *r = &m->recipients[i];
-        if (d->served[i]) {
-            free(r->address);
-            free(r->canonical);
-            free(r->orcpt);
-        } else {
-            m->recipients[kept++] = *r;
-        }
-    }
-    m->n_recipients = kept;
-    return true;
 }
 
 static bool
@@ -309,7 +286,9 @@ seek(struct delivery *d)
         return true;
     }
     d->is_claimed = true;
-    if (drop_served(d))
+    /* Those whom an earlier burst of the same message served need it no more. */
+    message_set_served(d->m, d->served);
+    if (d->m->n_recipients > 0)
         return start_burst(d);
     /* The client did not hear that all of them have it. */
     deliveries_finish(guard(d), d->keys, d->served, d->n_keys, true, d->st->server.duplicate_window,

@@ -72,12 +72,12 @@ inquest_start(struct worker *w, struct settings *st, const struct message *m, in
     q->st = settings_ref(st);
     q->memory_ms = memory_ms;
     q->sender = span_dup(span_str(m->sender_canonical));
-    q->recipients = calloc(m->n_recipients + 1, sizeof(*q->recipients));
+    q->recipients = calloc(m->n_recipients + m->n_served, sizeof(*q->recipients));
     if (q->sender == NULL || q->recipients == NULL) {
         inquest_free(q);
         return;
     }
-    for (size_t i = 0; i < m->n_recipients; i++) {
+    for (size_t i = 0; i < m->n_recipients + m->n_served; i++) {
         if ((q->recipients[i] = span_dup(span_str(m->recipients[i].canonical))) == NULL) {
             inquest_free(q);
             return;
@@ -86,8 +86,9 @@ inquest_start(struct worker *w, struct settings *st, const struct message *m, in
     }
     q->open = 1;
     for (size_t i = 0; i < q->n; i++) {
-        /* Whom no directory knew, as a postmaster, the retry may have again. */
-        if (!m->recipients[i].is_directory)
+        /* Whom no directory knew, as a postmaster, the retry may have again.  Who has the message
+         * already is not the one. */
+        if (i >= m->n_recipients || !m->recipients[i].is_directory)
             continue;
         const char *at = strrchr(q->recipients[i], '@');
         const struct settings_domain *domain =

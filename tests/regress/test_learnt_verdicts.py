@@ -285,6 +285,49 @@ def test_only_those_not_yet_served_are_delivered_to(mx):
         ["anna@example.test", "ben@example.test"], ["carl@example.test", "dora@example.test"]]
 
 
+def comes_to(mx, *names):
+    """What each of NAMES hears in the end of a sender that tries again and again, and never says that it has heard."""
+    came = {}
+    for _ in range(8):
+        client = mx.client()
+        client.ok("MAIL FROM:<sender@example.org>")
+        replies = {name: client.command(f"RCPT TO:<{address(name)}>") for name in names if name not in came}
+        came |= {name: reply.status for name, reply in replies.items() if reply.code == 550}
+        taken = [name for name, reply in replies.items() if reply.code == 250]
+        reply = client.data(CONTENT) if taken else None
+        client.close()
+        if reply and reply.code != 451:
+            came |= {name: reply.status for name in taken}
+        if len(came) == len(names):
+            break
+    return came
+
+
+@pytest.mark.parametrize("verb, answer, marks", [
+    ("RCPT", NOBODY, True), ("RCPT", "450 4.2.1 busy", True), ("EOD", LATE, False),
+    ("EOD", "554 5.6.0 Corrupt message content", False), ("MAIL", "550 5.7.60 not as this sender", False)])
+def test_who_has_it_is_not_bounced_with_who_is_refused(mx, verb, answer, marks):
+    """Anna's 250 was lost, and the retry goes to ben too, whom the downstream refuses."""
+    assert deliver(mx, "anna") == "250 2.6.0"
+    mx.exchange.on(verb, faults.reply(answer))
+    assert deliver(mx, "anna", "ben") == "451 4.5.0"
+    assert mx.wait_log("message", status="4.5.0")["rcpts"] == "2"
+    assert [is_marked(mx, name) for name in ("anna", "ben")] == [False, marks]
+    if answer.startswith("450"):
+        mx.exchange.usual()
+        answer = "250 2.6.0"
+    assert comes_to(mx, "anna", "ben") == {"anna": "250 2.6.0", "ben": " ".join(answer.split()[:2])}
+    assert sum("anna@example.test" in m.addresses for m in mx.exchange.delivered) == 1
+
+
+def test_who_has_it_is_divided_from_the_others(mx):
+    hand_over_and_go(mx, "ben", "dora")
+    mx.exchange.on("EOD", lambda step: LATE if "carl" in str(step.connection.recipients) else None)
+    others = [name for name in NAMES if name != "carl"]
+    assert comes_to(mx, "carl", *others) == {"carl": "550 5.7.1", **dict.fromkeys(others, "250 2.6.0")}
+    assert sorted(a for m in mx.exchange.delivered for a in m.addresses) == list(map(address, others))
+
+
 @pytest.mark.parametrize("sender, content", [("other@example.org", CONTENT), ("sender@example.org", CONTENT + b"x\r\n")])
 def test_another_message_is_delivered(mx, sender, content):
     hand_over_and_go(mx, "anna")

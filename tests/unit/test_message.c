@@ -110,6 +110,37 @@ header_of_the_largest_size(void **state)
     spool_free(&spool);
 }
 
+/* The order of those who are sent to is theirs. */
+static void
+served_ones_go_behind(void **state)
+{
+    static const bool is_served[] = {true, false, true, false, false, true};
+    struct settings st = {.spool = {.dir = dir, .memory_total = 64 << 20, .disk_total = 1 << 30}};
+    struct err e;
+    struct spool *spool = spool_new(&st, &e);
+    struct spool_client *client = spool_client_new(spool);
+    const struct message_place place = {.spool = spool, .client = client};
+    struct message *m = message_new(&place, NULL, NULL);
+    char names[7] = "";
+
+    (void)state;
+    for (size_t i = 0; i < 6; i++) {
+        const struct smtp_rcpt rcpt = {.path = {.text = "x@example.test", .n = 14}};
+        assert_true(message_add_recipient(m, &rcpt, span_of(&"abcdef"[i], 1), 0, true));
+    }
+    message_set_served(m, is_served);
+    assert_int_equal(m->n_recipients, 3);
+    assert_int_equal(m->n_served, 3);
+    for (size_t i = 0; i < 6; i++)
+        names[i] = m->recipients[i].canonical[0];
+    assert_memory_equal(names, "bde", 3);
+    for (const char *served = "acf"; *served != '\0'; served++)
+        assert_non_null(strchr(names + 3, *served));
+    message_free(&m);
+    spool_client_free(&client);
+    spool_free(&spool);
+}
+
 int
 main(void)
 {
@@ -117,6 +148,7 @@ main(void)
         cmocka_unit_test(digest_is_of_each_octet),
         cmocka_unit_test(digest_without_a_body),
         cmocka_unit_test(header_of_the_largest_size),
+        cmocka_unit_test(served_ones_go_behind),
     };
 
     memcpy(content, HEADER, strlen(HEADER));
