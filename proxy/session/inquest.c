@@ -19,6 +19,7 @@ struct inquest {
     size_t n;
     size_t open; /* questions that are not answered, and one while they are being asked */
     bool has_absent;
+    bool has_snapshot; /* some directory of theirs is kept as one */
 };
 
 static void
@@ -33,13 +34,26 @@ inquest_free(struct inquest *q)
     free(q);
 }
 
+static bool
+is_kept_as_snapshot(const struct settings *st, const struct settings_domain *domain)
+{
+    for (size_t i = 0; i < domain->n_directory_index; i++) {
+        const struct settings_directory *d = &st->directories[domain->directory_index[i]];
+        if (d->type != SETTINGS_TYPE_FILE && d->mode == SETTINGS_MODE_SNAPSHOT)
+            return true;
+    }
+    return false;
+}
+
 static void
 settle(struct inquest *q)
 {
     if (--q->open > 0)
         return;
     struct span *spans = calloc(q->n + 1, sizeof(*spans));
-    if (!q->has_absent && spans != NULL) {
+    /* A snapshot whose looks are not taken still has the absent one, and is believed again once the
+     * cache has forgotten: that alone would go on for ever. */
+    if ((!q->has_absent || q->has_snapshot) && spans != NULL) {
         for (size_t i = 0; i < q->n; i++)
             spans[i] = span_str(q->recipients[i]);
         marks_halve(policy_marks(q->w->srv->policy), span_str(q->sender), spans, q->n, q->memory_ms,
@@ -97,6 +111,7 @@ inquest_start(struct worker *w, struct settings *st, const struct message *m, in
         uint64_t ticket;
         if (domain == NULL || domain->recipients != SETTINGS_RECIPIENTS_DIRECTORY)
             continue;
+        q->has_snapshot |= is_kept_as_snapshot(st, domain);
         q->open++;
         if (directory_ask(w->directory, domain, span_str(q->recipients[i]), span_str(q->sender),
                           DIR_ASK_LIVE, clock_ms(), &a, on_answer, q, &ticket) != DIR_PENDING)

@@ -9,8 +9,9 @@
 /* The downstream refused a message of several recipients behind the data, for the sake of one of
  * them, and does not say which.  Whom a directory knew is looked up live, past cache and snapshot:
  * who is absent now is refused at the sender's retry, since the answer refreshes the cache.  If
- * none is, the sender may have only half of them at once from now on, until the guilty one stands
- * alone.  Those who have it by an earlier burst are counted with the others. */
+ * none is, or a snapshot may bring him back before the retry, the sender may have only half of them
+ * at once from now on, until the guilty one stands alone.  Those who have it by an earlier burst
+ * are counted with the others. */
 
 struct worker;
 

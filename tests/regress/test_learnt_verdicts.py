@@ -245,6 +245,25 @@ def test_the_absent_one_is_found_past_the_cache(exchange, postern, directory, ce
         slapd.stop()
 
 
+def test_the_absent_one_is_divided_from_the_others_while_the_snapshot_has_him(exchange, postern, start_slapd):
+    """No look is taken, and what was answered live is not remembered until the retry."""
+    slapd = start_slapd({name: [address(name)] for name in NAMES})
+    mx = postern(downstream := exchange(), settings={"directory": {
+        "type": "ldap", "file": None, "uri": slapd.uri, "bind": "anonymous", "base": slapd.BASE,
+        "attributes": "proxyAddresses", "mode": "snapshot", "snapshot_refresh": "1h"}})
+    mx.exchange = downstream
+    mx.wait_log("directory", look="full")
+    slapd.delete("ben")
+    nobody = "550 5.1.10 RESOLVER.ADR.RecipientNotFound; not found"
+    downstream.on("EOD", lambda step: nobody if "ben" in str(step.connection.recipients) else None)
+    assert deliver(mx, "anna", "ben", "carl") == "451 4.5.0"
+    poll(lambda: taken(mx, ["anna", "carl"]) == ["anna"], "fewer at once")
+    assert rcpt(mx, "ben") == "550 5.1.1"
+    mx.control("forget", address("ben"))
+    assert taken(mx, ["ben", "anna", "carl"]) == ["ben"]  # the snapshot is believed
+    assert comes_to(mx, "anna", "ben", "carl") == {"anna": "250 2.6.0", "ben": "550 5.1.10", "carl": "250 2.6.0"}
+
+
 # Exactly once
 
 def hand_over_and_go(mx, *names, content=CONTENT, answer=None):
