@@ -374,6 +374,9 @@ tell_fact(struct ledger_redis *r, struct memo_table *t, enum redis_row_kind kind
     uint32_t values[3] = {is_over ? 0 : 1, is_delivery ? 0 : m->value, 0};
     char member[REDIS_ROW_MEMBER];
 
+    /* Of its burst the other itself tells, which may yet fail. */
+    if (is_delivery && m->value == DELIVERY_ELSEWHERE)
+        return true;
     if (is_delivery && is_over && m->value == DELIVERY_RELEASED)
         values[0] = 3;
     if (is_delivery && m->until_s == MEMO_PINNED) {

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/store.h"
+#include "policy/delivered.h"
 #include "policy/state_row.h"
 
 #define VERSION         1u
@@ -405,6 +406,14 @@ sweep(struct state *s, MDB_txn *txn, int db, const struct state_view *v, size_t 
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
+/* Of another's burst under way nothing is kept: that would outlast what the fleet says of it. */
+static bool
+is_lasting(int db, const struct memo *m, uint32_t now_s)
+{
+    return m->until_s != MEMO_PINNED && m->until_s > now_s &&
+           (db != DB_DELIVERIES || m->value != DELIVERY_ELSEWHERE);
+}
+
 /* Counts in *WRITTEN. */
 static int
 put_facts(const struct state *s, MDB_txn *txn, int db, const struct state_view *v, size_t *written)
@@ -428,7 +437,7 @@ put_facts(const struct state *s, MDB_txn *txn, int db, const struct state_view *
         places = memo_next_dirty(t, &i, &length);
         for (size_t k = 0; places != NULL && k < length; k++) {
             struct memo *m = &places[k];
-            bool is_kept = m->until_s != MEMO_PINNED && m->until_s > v->now.s;
+            bool is_kept = is_lasting(db, m, v->now.s);
             if (!m->is_dirty)
                 continue;
             changed[n] = *m;

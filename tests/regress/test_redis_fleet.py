@@ -454,9 +454,15 @@ def test_a_mark_is_shared_and_so_is_its_end(redis, member):
     poll(lambda: not one.control("lookup", "ben@example.test")["marked"], "its end at the first")
 
 
-def burst(one):
+def deliveries(server):
+    """What Redis has of messages: until, what became of it, whether that was heard, whose it is."""
+    facts = server.ask("HGETALL", "postern:fact").split("\n")
+    return [value for name, value in zip(facts[::2], facts[1::2]) if name.startswith("d")]
+
+
+def burst(one, *action):
     """A client whose message is past its end of data, and the gate that holds its answer."""
-    gate = faults.Gate()
+    gate = faults.Gate(*action)
     one.exchange.on("EOD", faults.first(1, gate))
     client = one.client()
     client.send_message(CONTENT, "anna@example.test")
@@ -483,6 +489,30 @@ def test_a_message_whose_answer_was_lost_is_not_delivered_again_by_the_other(red
     retry.ok("NOOP")
     assert retry.deliver(CONTENT, "ben@example.test").status == "250 2.6.0"
     assert len(one.exchange.delivered) == 2
+
+
+def test_a_burst_under_way_is_not_told_as_delivered_by_the_other(redis, member):
+    """Each tells a Redis that lost its data what it knows; of a burst under way, only who delivers."""
+    server = redis()
+    one, other = member(server), member(server)
+    client, gate = burst(one, lambda step: "451 4.3.0 Not now")
+    poll(lambda: server.ask("ZCARD", "postern:log") == "1", "the burst in Redis")
+    assert one.control("block", "192.0.2.1")["ok"]
+    other.wait_log("block", client="192.0.2.1")  # which comes after it
+    client.reset()
+    one.clients.remove(client)
+    server.ask("FLUSHALL")
+    for mx in (one, other):
+        poll(lambda mx=mx: len(mx.events("ledger", state="up")) == 2, "Redis is back")
+    for network in ("192.0.2.2", "192.0.2.3"):  # one after the other, so that all before the second was told
+        assert other.control("block", network)["ok"]
+        one.wait_log("block", client=network)
+    poll(lambda: any(f.split()[1] == "2" for f in deliveries(server)), "the burst in Redis again")
+    retry = other.client()
+    retry.send_message(CONTENT, "anna@example.test")
+    gate.open()
+    assert retry.reply().status == "250 2.6.0"
+    assert len(one.exchange.delivered) == 1
 
 
 def test_a_message_delivered_by_one_is_answered_by_the_other(redis, member):

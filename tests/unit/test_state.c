@@ -435,6 +435,18 @@ rows_on_disk(const char *table)
     return rows.ms_entries;
 }
 
+static void
+test_bursts_of_others_are_not_kept(void **state)
+{
+    struct hash128 done = {1, 1}, elsewhere = {2, 2};
+    uint32_t until_s = policy_seconds_of(now) + 3600;
+    (void)state;
+
+    deliveries_learn(policy_deliveries(policy), done, DELIVERY_DONE, until_s);
+    deliveries_learn(policy_deliveries(policy), elsewhere, DELIVERY_ELSEWHERE, until_s);
+    assert_int_equal(rows_on_disk("deliveries"), 1);
+}
+
 /* Each time there is something to save. */
 static void
 save_often(int n)
@@ -756,6 +768,7 @@ main(void)
         TEST(test_trust_survives),
         TEST(test_monitor_leaves_no_blocks),
         TEST(test_marks_and_deliveries_survive),
+        TEST(test_bursts_of_others_are_not_kept),
         TEST(test_facts_leave_the_disk),
         TEST(test_many_networks),
         TEST(test_rekeying_while_it_is_saved),
