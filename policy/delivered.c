@@ -12,6 +12,8 @@
 /* How long it takes at most until what one Postern does is known to the others (ledger_redis.c: a
  * turn, a poll, two answers). */
 #define HEARSAY_MS 1000
+/* Until who waits has heard of the outcome, also at another Postern, and claimed. */
+#define HEARD_S 5u
 
 struct waiter {
     struct waiter *next;
@@ -160,8 +162,8 @@ deliveries_questions(struct deliveries *d)
 }
 
 enum delivery_claim
-deliveries_claim(struct deliveries *d, const struct delivery_key *keys, size_t n, bool *served,
-                 int64_t now_ms, delivery_wake_fn *wake, void *arg, uint64_t *ticket)
+deliveries_claim(struct deliveries *d, const struct delivery_key *keys, size_t n, bool has_waited,
+                 bool *served, int64_t now_ms, delivery_wake_fn *wake, void *arg, uint64_t *ticket)
 {
     uint32_t now_s = policy_seconds_of(now_ms);
     const struct delivery_key *other;
@@ -174,7 +176,7 @@ deliveries_claim(struct deliveries *d, const struct delivery_key *keys, size_t n
     }
     for (size_t i = 0; i < n; i++) {
         const struct memo *m = memo_find(d->table, keys[i].hash, now_s);
-        served[i] = m != NULL && !is_at_work(m);
+        served[i] = m != NULL && !is_at_work(m) && (has_waited || m->value != DELIVERY_HEARD);
         if (!served[i])
             (void)memo_put(d->table, keys[i].hash, MEMO_PINNED, DELIVERY_DONE);
     }
@@ -214,6 +216,22 @@ wake_waiters(struct deliveries *d, struct hash128 key)
     }
 }
 
+/* Another is at it, so a claim must wait: until what becomes of that was heard the usual way, or
+ * there was time for it. */
+static void
+presume_elsewhere(struct deliveries *d, struct hash128 key, int64_t now_ms)
+{
+    uint32_t now_s = policy_seconds_of(now_ms);
+    struct memo *m = memo_find(d->table, key, 0);
+
+    if (m != NULL &&
+        (m->unsent == MEMO_CHANGED || (m->until_s > now_s && m->value != DELIVERY_HEARD)))
+        return;
+    m = memo_learn(d->table, key, policy_seconds_of(now_ms + HEARSAY_MS) + 1, DELIVERY_ELSEWHERE);
+    if (m != NULL)
+        m->unsent = MEMO_SENT;
+}
+
 void
 deliveries_answer(struct deliveries *d, uint64_t ticket, bool is_elsewhere, int64_t now_ms)
 {
@@ -222,23 +240,14 @@ deliveries_answer(struct deliveries *d, uint64_t ticket, bool is_elsewhere, int6
     memo_lock(d->table);
     while ((w = *link) != NULL && w->ticket != ticket)
         link = &w->next;
-    if (w != NULL && w->is_question && is_elsewhere) {
-        /* What becomes of the other's burst is heard the usual way; the tick wakes W when there was
-         * time for that. */
-        w->not_before_ms = now_ms + HEARSAY_MS;
-    } else if (w != NULL && w->is_question) {
+    if (w != NULL && w->is_question) {
+        if (is_elsewhere)
+            presume_elsewhere(d, w->key, now_ms);
         *link = w->next;
         w->wake(w->arg, w->ticket);
         free(w);
     }
     memo_unlock(d->table);
-}
-
-static void
-drop(struct deliveries *d, struct memo *m, enum delivery_fact why)
-{
-    memo_drop(d->table, m);
-    m->value = why;
 }
 
 void
@@ -252,23 +261,39 @@ deliveries_finish(struct deliveries *d, const struct delivery_key *keys, const b
         struct memo *m = served[i] ? NULL : memo_find(d->table, keys[i].hash, now_s);
         if (m == NULL || m->until_s != MEMO_PINNED)
             continue;
-        if (is_delivered && window_ms > 0)
+        if (is_delivered && window_ms > 0) {
             (void)memo_put(d->table, m->key, now_s + policy_duration_s(window_ms), DELIVERY_DONE);
-        else
-            drop(d, m, DELIVERY_RELEASED);
+        } else {
+            memo_drop(d->table, m);
+            m->value = DELIVERY_RELEASED;
+        }
         wake_waiters(d, keys[i].hash);
     }
     memo_unlock(d->table);
 }
 
-void
-deliveries_confirm(struct deliveries *d, const struct delivery_key *keys, size_t n)
+/* Who waits for the burst may yet be on the way from its wake to its claim, or have to hear of the
+ * outcome at another Postern, which knows of the burst. */
+static void
+set_heard(struct deliveries *d, struct memo *m, uint32_t now_s)
 {
+    bool is_known = m->is_told;
+
+    (void)memo_put(d->table, m->key, now_s + HEARD_S, DELIVERY_HEARD);
+    if (!is_known)
+        m->unsent = MEMO_SENT;
+}
+
+void
+deliveries_confirm(struct deliveries *d, const struct delivery_key *keys, size_t n, int64_t now_ms)
+{
+    uint32_t now_s = policy_seconds_of(now_ms);
+
     memo_lock(d->table);
     for (size_t i = 0; i < n; i++) {
-        struct memo *m = memo_find(d->table, keys[i].hash, 0);
-        if (m != NULL && !is_at_work(m))
-            drop(d, m, DELIVERY_DONE);
+        struct memo *m = memo_find(d->table, keys[i].hash, now_s);
+        if (m != NULL && m->until_s != MEMO_PINNED && m->value == DELIVERY_DONE)
+            set_heard(d, m, now_s);
     }
     memo_unlock(d->table);
 }

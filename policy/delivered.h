@@ -47,17 +47,18 @@ struct delivery_key deliveries_key(const struct deliveries *d, struct span sende
                                    struct span recipient, const uint8_t sha256[32]);
 
 /* In a fleet: is another Postern at this message just now, and nobody here knows yet?  False: there
- * is nobody to ask.  True: WAKE is called as of a PENDING, at once when no other is at it, and
- * within three seconds whatever becomes of the question; by then a claim knows of the other. */
+ * is nobody to ask.  True: WAKE is called as of a PENDING, within three seconds whatever becomes of
+ * the question; by then a claim knows of the other. */
 bool deliveries_ask(struct deliveries *d, const struct delivery_key *keys, size_t n, int64_t now_ms,
                     delivery_wake_fn *wake, void *arg, uint64_t *ticket);
 
 /* Claim N keys (of one message, no two the same), all or none.  With CLAIMED, SERVED[i] is set for
  * each; with PENDING, *TICKET is set, and WAKE(ARG, ticket) is called once unless deliveries_cancel
- * comes first.  When memory is out, it is CLAIMED without a guard. */
+ * comes first.  HAS_WAITED: it was PENDING before, so what the other burst came to holds for it,
+ * though that was confirmed since.  When memory is out, it is CLAIMED without a guard. */
 enum delivery_claim deliveries_claim(struct deliveries *d, const struct delivery_key *keys,
-                                     size_t n, bool *served, int64_t now_ms, delivery_wake_fn *wake,
-                                     void *arg, uint64_t *ticket);
+                                     size_t n, bool has_waited, bool *served, int64_t now_ms,
+                                     delivery_wake_fn *wake, void *arg, uint64_t *ticket);
 /* After this returns WAKE is not called any more.  A ticket that was woken is fine. */
 void deliveries_cancel(struct deliveries *d, uint64_t ticket);
 
@@ -75,6 +76,7 @@ void deliveries_tick(struct deliveries *d, int64_t now_ms);
 enum delivery_fact {
     DELIVERY_DONE,
     DELIVERY_ELSEWHERE, /* another Postern of the fleet is delivering it, until until_s at most */
+    DELIVERY_HEARD,     /* it was, and the client knows: for those alone who wait still */
     DELIVERY_RELEASED   /* of a dropped fact: the burst failed */
 };
 /* The fleet says FACT of KEY, until UNTIL_S; 0: it has forgotten it. */
@@ -94,6 +96,7 @@ struct mailbox *deliveries_questions(struct deliveries *d);
 void deliveries_answer(struct deliveries *d, uint64_t ticket, bool is_elsewhere, int64_t now_ms);
 
 /* The client's next command came: it has heard our 250 for these, and will not try again. */
-void deliveries_confirm(struct deliveries *d, const struct delivery_key *keys, size_t n);
+void deliveries_confirm(struct deliveries *d, const struct delivery_key *keys, size_t n,
+                        int64_t now_ms);
 
 #endif

@@ -109,6 +109,14 @@ learn_mark(struct memo_table *t, const struct redis_row *row, struct ledger_now 
     memo_unlock(t);
 }
 
+static enum delivery_fact
+delivery_of(const struct redis_row *row)
+{
+    if (row->a == 2)
+        return DELIVERY_ELSEWHERE;
+    return row->b == 1 ? DELIVERY_HEARD : DELIVERY_DONE;
+}
+
 void
 ledger_redis_learn(struct ledger_redis *r, const struct redis_row *row)
 {
@@ -128,8 +136,7 @@ ledger_redis_learn(struct ledger_redis *r, const struct redis_row *row)
     case REDIS_ROW_DELIVERY:
         /* We know better about a burst of our own. */
         if (row->a != 2 || row->c != r->self)
-            deliveries_learn(r->p->deliveries, row->hash,
-                             row->a == 2 ? DELIVERY_ELSEWHERE : DELIVERY_DONE, end_of(row, now));
+            deliveries_learn(r->p->deliveries, row->hash, delivery_of(row), end_of(row, now));
         break;
     }
 }

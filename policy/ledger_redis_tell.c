@@ -371,7 +371,7 @@ tell_fact(struct ledger_redis *r, struct memo_table *t, enum redis_row_kind kind
     struct telling what = {.r = r, .table = t, .key = m->key};
     bool is_over = m->until_s <= now_s, is_delivery = kind == REDIS_ROW_DELIVERY;
     uint32_t left_s = is_over ? 0 : m->until_s - now_s;
-    uint32_t values[3] = {is_over ? 0 : 1, is_delivery ? 0 : m->value, 0};
+    uint32_t values[3] = {is_over ? 0 : 1, is_delivery ? m->value == DELIVERY_HEARD : m->value, 0};
     char member[REDIS_ROW_MEMBER];
 
     /* Of its burst the other itself tells, which may yet fail. */

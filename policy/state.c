@@ -406,12 +406,12 @@ sweep(struct state *s, MDB_txn *txn, int db, const struct state_view *v, size_t 
     return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
-/* Of another's burst under way nothing is kept: that would outlast what the fleet says of it. */
+/* Of deliveries only what is done: the rest is over in a moment. */
 static bool
 is_lasting(int db, const struct memo *m, uint32_t now_s)
 {
     return m->until_s != MEMO_PINNED && m->until_s > now_s &&
-           (db != DB_DELIVERIES || m->value != DELIVERY_ELSEWHERE);
+           (db != DB_DELIVERIES || m->value == DELIVERY_DONE);
 }
 
 /* Counts in *WRITTEN. */

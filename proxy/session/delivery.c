@@ -23,7 +23,8 @@ struct delivery {
     struct delivery_key *keys; /* one for each recipient; NULL: no guard */
     bool *served;
     size_t n_keys;
-    bool was_asked; /* whether another Postern of the fleet is at it */
+    bool was_asked;  /* whether another Postern of the fleet is at it */
+    bool has_waited; /* for another burst of the same */
     bool is_claimed;
     bool is_waiting;
     bool is_orphan; /* its session went while the burst was past its end of data */
@@ -269,8 +270,11 @@ must_wait(struct delivery *d)
         if (deliveries_ask(guard(d), d->keys, d->n_keys, now_ms, on_wake, d->w, &d->ticket))
             return true;
     }
-    return deliveries_claim(guard(d), d->keys, d->n_keys, d->served, now_ms, on_wake, d->w,
-                            &d->ticket) == DELIVERY_PENDING;
+    if (deliveries_claim(guard(d), d->keys, d->n_keys, d->has_waited, d->served, now_ms, on_wake,
+                         d->w, &d->ticket) == DELIVERY_CLAIMED)
+        return false;
+    d->has_waited = true;
+    return true;
 }
 
 /* Claim the message's keys, and hand it over to whoever has not had it. False when memory is out.
@@ -454,7 +458,7 @@ delivery_confirm(struct worker *w, struct delivery_heard **h)
 {
     if (*h == NULL)
         return;
-    deliveries_confirm(policy_deliveries(w->srv->policy), (*h)->keys, (*h)->n);
+    deliveries_confirm(policy_deliveries(w->srv->policy), (*h)->keys, (*h)->n, clock_ms());
     delivery_heard_free(h);
 }
 

@@ -455,9 +455,9 @@ def test_a_mark_is_shared_and_so_is_its_end(redis, member):
 
 
 def deliveries(server):
-    """What Redis has of messages: until, what became of it, whether that was heard, whose it is."""
+    """What Redis has of messages, by their names: until, what became of it, whether that was heard, whose it is."""
     facts = server.ask("HGETALL", "postern:fact").split("\n")
-    return [value for name, value in zip(facts[::2], facts[1::2]) if name.startswith("d")]
+    return {name: value.split() for name, value in zip(facts[::2], facts[1::2]) if name.startswith("d")}
 
 
 def burst(one, *action):
@@ -507,12 +507,45 @@ def test_a_burst_under_way_is_not_told_as_delivered_by_the_other(redis, member):
     for network in ("192.0.2.2", "192.0.2.3"):  # one after the other, so that all before the second was told
         assert other.control("block", network)["ok"]
         one.wait_log("block", client=network)
-    poll(lambda: any(f.split()[1] == "2" for f in deliveries(server)), "the burst in Redis again")
+    poll(lambda: [fact[1] for fact in deliveries(server).values()] == ["2"], "the burst in Redis again")
     retry = other.client()
     retry.send_message(CONTENT, "anna@example.test")
     gate.open()
     assert retry.reply().status == "250 2.6.0"
     assert len(one.exchange.delivered) == 1
+
+
+def test_who_waits_is_answered_however_quick_the_first_client_goes_on(redis, member):
+    server = redis()
+    one, other = member(server), member(server)
+    first, gate = burst(one)
+    poll(lambda: server.ask("ZCARD", "postern:log") == "1", "the burst in Redis")
+    assert one.control("block", "192.0.2.1")["ok"]
+    other.wait_log("block", client="192.0.2.1")  # which comes after it
+    server.ask("CONFIG", "SET", "slowlog-log-slower-than", "0")
+    second = other.client()
+    second.send_message(CONTENT, "anna@example.test")
+    poll(lambda: "begin" in server.ask("SLOWLOG", "GET", "-1").split(), "the other's question")
+    assert other.control("block", "192.0.2.2")["ok"]
+    one.wait_log("block", client="192.0.2.2")  # it has its answer long since
+    gate.open()
+    assert first.reply().status == "250 2.6.0"
+    first.ok("NOOP")
+    assert second.reply().status == "250 2.6.0"
+    assert len(one.exchange.delivered) == 1
+    # Nobody waits any more: the same again is another message, of which the fleet hears, however long it has the first.
+    second.ok("NOOP")
+    poll(lambda: [fact[1:3] for fact in deliveries(server).values()] == [["1", "1"]], "the first in Redis")
+    for name, fact in deliveries(server).items():
+        server.ask("HSET", "postern:fact", name, f"{int(fact[0]) + 3600} 1 1 0")
+    gate = faults.Gate()
+    one.exchange.on("EOD", faults.first(1, gate))
+    second.send_message(CONTENT, "anna@example.test")
+    gate.reached.wait()
+    poll(lambda: [fact[1] for fact in deliveries(server).values()] == ["2"], "the burst in Redis")
+    gate.open()
+    assert second.reply().status == "250 2.6.0"
+    assert len(one.exchange.delivered) == 2
 
 
 def test_a_message_delivered_by_one_is_answered_by_the_other(redis, member):

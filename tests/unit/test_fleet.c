@@ -247,7 +247,8 @@ claim(bool *served, int64_t now)
 {
     uint64_t ticket;
 
-    return deliveries_claim(policy_deliveries(policy), &key, 1, served, now, wake, NULL, &ticket);
+    return deliveries_claim(policy_deliveries(policy), &key, 1, false, served, now, wake, NULL,
+                            &ticket);
 }
 
 static struct deliveries *
@@ -283,6 +284,72 @@ test_delivered_by_another(void **state)
     deliveries_learn(d, key.hash, DELIVERY_DONE, 0);
     assert_int_equal(claim(&served, START), DELIVERY_CLAIMED);
     assert_false(served);
+}
+
+/* What its client has heard of: for who waited, and for nobody who comes later. */
+static void
+test_heard_of_another(void **state)
+{
+    struct deliveries *d = guard();
+    uint32_t now_s = policy_seconds_of(START);
+    uint64_t ticket;
+    bool served;
+    (void)state;
+
+    deliveries_learn(d, key.hash, DELIVERY_ELSEWHERE, now_s + 30);
+    assert_int_equal(claim(&served, START), DELIVERY_PENDING);
+    deliveries_learn(d, key.hash, DELIVERY_HEARD, now_s + 5);
+    assert_int_equal(woken, 1);
+    assert_int_equal(deliveries_claim(d, &key, 1, true, &served, START, wake, NULL, &ticket),
+                     DELIVERY_CLAIMED);
+    assert_true(served);
+    assert_int_equal(claim(&served, START), DELIVERY_CLAIMED);
+    assert_false(served);
+}
+
+static void
+take_value(void *arg, struct memo *m)
+{
+    uint32_t *value = arg;
+
+    m->is_told = true;
+    *value = m->until_s == MEMO_PINNED ? UINT32_MAX : m->value;
+}
+
+static size_t
+told(uint32_t *value)
+{
+    struct memo_table *t = deliveries_table(policy_deliveries(policy));
+    size_t n;
+
+    memo_lock(t);
+    n = memo_walk_unsent(t, 10, take_value, value);
+    memo_unlock(t);
+    return n;
+}
+
+/* The client's next command comes before the fleet was told of the outcome. */
+static void
+test_heard_is_told_where_the_burst_was(void **state)
+{
+    struct deliveries *d = guard();
+    uint32_t value;
+    bool served;
+    (void)state;
+
+    memo_share(deliveries_table(d), true);
+    assert_int_equal(claim(&served, START), DELIVERY_CLAIMED);
+    deliveries_finish(d, &key, &served, 1, true, WINDOW, START);
+    deliveries_confirm(d, &key, 1, START);
+    assert_int_equal(told(&value), 0);
+    assert_int_equal(claim(&served, START), DELIVERY_CLAIMED);
+    assert_false(served);
+    assert_int_equal(told(&value), 1);
+    assert_int_equal(value, UINT32_MAX);
+    deliveries_finish(d, &key, &served, 1, true, WINDOW, START);
+    deliveries_confirm(d, &key, 1, START);
+    assert_int_equal(told(&value), 1);
+    assert_int_equal(value, DELIVERY_HEARD);
 }
 
 static void
@@ -340,6 +407,8 @@ main(void)
         TEST(test_what_is_to_be_told),
         TEST(test_rekey_keeps_blocks),
         TEST(test_delivered_by_another),
+        TEST(test_heard_of_another),
+        TEST(test_heard_is_told_where_the_burst_was),
         TEST(test_another_failed_or_fell_silent),
         TEST(test_own_burst_stands),
     };

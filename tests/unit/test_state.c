@@ -269,9 +269,9 @@ test_wrong_clock_prolongs_nothing(void **state)
         key = deliveries_key(policy_deliveries(policy), sender, a, content);
         assert_int_equal(ask(client, 0, 10, false).action, POLICY_ACTION_BLOCK);
         marks_add(policy_marks(policy), a, HOUR, now);
-        assert_int_equal(
-            deliveries_claim(policy_deliveries(policy), &key, 1, served, now, NULL, NULL, &ticket),
-            DELIVERY_CLAIMED);
+        assert_int_equal(deliveries_claim(policy_deliveries(policy), &key, 1, false, served, now,
+                                          NULL, NULL, &ticket),
+                         DELIVERY_CLAIMED);
         deliveries_finish(policy_deliveries(policy), &key, served, 1, true, HOUR, now);
         save();
         set_clock(cases[i].at_save);
@@ -291,9 +291,9 @@ test_wrong_clock_prolongs_nothing(void **state)
         pass(3600);
         assert_int_equal(check(client), POLICY_STANDING_OK);
         assert_false(marks_has(policy_marks(policy), a, now));
-        assert_int_equal(
-            deliveries_claim(policy_deliveries(policy), &key, 1, served, now, NULL, NULL, &ticket),
-            DELIVERY_CLAIMED);
+        assert_int_equal(deliveries_claim(policy_deliveries(policy), &key, 1, false, served, now,
+                                          NULL, NULL, &ticket),
+                         DELIVERY_CLAIMED);
         assert_false(served[0]);
         deliveries_finish(policy_deliveries(policy), &key, served, 1, false, 0, now);
     }
@@ -386,21 +386,21 @@ test_marks_and_deliveries_survive(void **state)
     keys[1] = deliveries_key(policy_deliveries(policy), sender, b, digest);
     digest[0] = 2;
     keys[2] = deliveries_key(policy_deliveries(policy), sender, a, digest);
-    assert_int_equal(
-        deliveries_claim(policy_deliveries(policy), keys, 3, served, now, NULL, NULL, &ticket),
-        DELIVERY_CLAIMED);
+    assert_int_equal(deliveries_claim(policy_deliveries(policy), keys, 3, false, served, now, NULL,
+                                      NULL, &ticket),
+                     DELIVERY_CLAIMED);
     deliveries_finish(policy_deliveries(policy), keys, served, 2, true, 4 * HOUR, now);
     save();
     marks_remove(policy_marks(policy), b);
-    deliveries_confirm(policy_deliveries(policy), &keys[1], 1);
+    deliveries_confirm(policy_deliveries(policy), &keys[1], 1, now);
 
     restart(HOUR / SECOND - 1);
     assert_true(marks_has(policy_marks(policy), a, now));
     assert_false(marks_has(policy_marks(policy), b, now));
     assert_int_equal(marks_limit(policy_marks(policy), sender, a, now), 1);
-    assert_int_equal(
-        deliveries_claim(policy_deliveries(policy), keys, 3, served, now, NULL, NULL, &ticket),
-        DELIVERY_CLAIMED);
+    assert_int_equal(deliveries_claim(policy_deliveries(policy), keys, 3, false, served, now, NULL,
+                                      NULL, &ticket),
+                     DELIVERY_CLAIMED);
     assert_true(served[0]);  /* its retry is answered */
     assert_false(served[1]); /* the client had heard */
     assert_false(served[2]); /* nobody knows what became of it */
@@ -471,7 +471,7 @@ learn_facts(int first, int n)
         (void)snprintf(address, sizeof address, "known%d@example.com", i);
         marks_add(policy_marks(policy), span_str(address), HOUR, now);
         key = deliveries_key(policy_deliveries(policy), sender, span_str(address), digest);
-        (void)deliveries_claim(policy_deliveries(policy), &key, 1, &served, now, NULL, NULL,
+        (void)deliveries_claim(policy_deliveries(policy), &key, 1, false, &served, now, NULL, NULL,
                                &ticket);
         deliveries_finish(policy_deliveries(policy), &key, &served, 1, true, HOUR, now);
     }
