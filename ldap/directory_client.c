@@ -14,6 +14,7 @@ struct walk {
     struct dir_section *sections[SETTINGS_DIRECTORIES_MAX];
     size_t n, i;
     bool is_untagged, with_sender;
+    bool is_tag_unasked; /* untagged because the section could not be asked for the whole address */
     bool is_unavailable; /* somebody could not be asked */
     bool is_trusted;     /* ... and that one's on_failure is accept */
     enum dir_source source;
@@ -298,7 +299,7 @@ walk_next_key(struct walk *w, bool with_untagged)
                      dir_address_untagged(w->address, untagged) > 0;
     if (!w->is_untagged)
         w->i++;
-    w->with_sender = false;
+    w->with_sender = w->is_tag_unasked = false;
 }
 
 /* Take the answer V to the last key. True: *ANSWER is the end of it; false: there is more to ask.
@@ -319,10 +320,15 @@ walk_take(struct walk *w, const struct dir_verdict *v, enum dir_source source, i
             w->with_sender = true;
             return false;
         }
+        /* With the tag it may be another's, whom everybody may write to. */
+        if (w->is_tag_unasked && v->is_restricted) {
+            walk_next_key(w, false);
+            break;
+        }
         *answer = (struct dir_answer){.status = DIR_FOUND,
                                       .source = source,
                                       .is_restricted = v->is_restricted,
-                                      .max_size = v->max_size,
+                                      .max_size = w->is_tag_unasked ? 0 : v->max_size,
                                       .age_ms = age_ms};
         return true;
     case DIR_ABSENT:
@@ -335,6 +341,7 @@ walk_take(struct walk *w, const struct dir_verdict *v, enum dir_source source, i
         /* Without its tag it may be known: cached, or in the snapshot.  Not if it is there with it,
          * and only its rules could not be asked about. */
         walk_next_key(w, !w->with_sender);
+        w->is_tag_unasked = w->is_untagged;
         break;
     }
     if (w->i < w->n)

@@ -558,8 +558,8 @@ state_save(struct state *s, const struct state_view *v, bool is_last, struct err
     if (s->wall_offset != v->wall_offset)
         mark_everything_dirty(v);
     n = ledger_walk_dirty(v->ledger, BATCH, gather, &b);
-    if (n > 0 || !is_same_key(&s->next, &s->kept) || has_changed(v->marks) ||
-        has_changed(v->deliveries))
+    if (n > 0 || s->wall_offset != v->wall_offset || !is_same_key(&s->next, &s->kept) ||
+        has_changed(v->marks) || has_changed(v->deliveries))
         rc = save(s, v, &b, n, is_last);
     free(b.octets);
     if (rc == 0)

@@ -468,6 +468,17 @@ def test_a_reload_waits_for_no_visit_to_a_stand_by(slapd, ask):
         one.stop()
 
 
+def test_in_an_outage_a_tag_does_not_inherit_a_no(slapd, ask):
+    """Who may not write to staff@ may write to staff+public@, which is a mailbox of its own."""
+    server = slapd({"staff": ["staff@example.test"], "public": ["staff+public@example.test"]})
+    server.replace("staff", "msExchRequireAuthToSendTo", "TRUE")
+    one = ask(server.uri, plus_addressing="yes")
+    assert one.verdict("staff@example.test") == "550 5.7.1"
+    server.stop(signal.SIGKILL)
+    assert one.verdict("staff@example.test") == "550 5.7.1"
+    assert one.verdict("staff+public@example.test") == "451 4.4.3"
+
+
 def test_on_failure_accept(slapd, ask):
     server = slapd()
     one = ask(server.uri, on_failure="accept")
