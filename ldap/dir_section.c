@@ -231,7 +231,8 @@ dir_section_ask(struct dir_section *s, const struct dir_section_question *q, int
         a->source = DIR_SOURCE_FILE;
     } else if (!ask_stored(s, q, now_ms, a)) {
         a->verdict.status = DIR_UNAVAILABLE;
-        if (dir_pool_ask(s->pool, q->key, q->flags & DIR_ASK_DETAIL, q->box, q->id, q->step))
+        if (!q->is_of_stored &&
+            dir_pool_ask(s->pool, q->key, q->flags & DIR_ASK_DETAIL, q->box, q->id, q->step))
             return DIR_PENDING;
         if (a->has_stale) {
             a->verdict = a->stale;

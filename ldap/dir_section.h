@@ -66,6 +66,7 @@ bool dir_section_serves(const struct dir_section *s, const struct settings_direc
 struct dir_section_question {
     struct span key;
     unsigned flags;                 /* DIR_ASK_ */
+    bool is_of_stored;              /* the servers are not asked */
     struct snapshot_reader *reader; /* NULL: there is no snapshot */
     struct dir_inbox *box;
     uint64_t id; /* these two come back in the reply */

@@ -267,6 +267,12 @@ directories_reload(struct directories *d, struct settings *st, struct err *e)
 }
 
 void
+directories_tick(struct directories *d)
+{
+    reap(d, false);
+}
+
+void
 directories_free(struct directories **directories)
 {
     struct directories *d = *directories;

@@ -67,6 +67,9 @@ struct directories *directories_new(struct settings *st, struct err *e);
  * caches (and a server whose bind was refused is tried again).  -1 with E set, and all stays as it
  * was, if a file cannot be read. */
 int directories_reload(struct directories *d, struct settings *st, struct err *e);
+/* Call each second, from the thread that reloads: frees what a reload took away, once nobody has it
+ * and its threads have ended.  Does not wait. */
+void directories_tick(struct directories *d);
 /* After every client is gone. Joins the threads (a hung server delays this by its timeout at most).
  */
 void directories_free(struct directories **d);

@@ -366,6 +366,7 @@ walk_on(struct directory_client *c, struct walk *w, uint64_t ticket, unsigned st
         char key[DIR_KEY_MAX + 1];
         const struct dir_section_question q = {.key = walk_key(w, key),
                                                .flags = w->flags,
+                                               .is_of_stored = w->is_tag_unasked,
                                                .reader = c->reader,
                                                .box = c->box,
                                                .id = ticket,

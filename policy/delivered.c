@@ -272,18 +272,6 @@ deliveries_finish(struct deliveries *d, const struct delivery_key *keys, const b
     memo_unlock(d->table);
 }
 
-/* Who waits for the burst may yet be on the way from its wake to its claim, or have to hear of the
- * outcome at another Postern, which knows of the burst. */
-static void
-set_heard(struct deliveries *d, struct memo *m, uint32_t now_s)
-{
-    bool is_known = m->is_told;
-
-    (void)memo_put(d->table, m->key, now_s + HEARD_S, DELIVERY_HEARD);
-    if (!is_known)
-        m->unsent = MEMO_SENT;
-}
-
 void
 deliveries_confirm(struct deliveries *d, const struct delivery_key *keys, size_t n, int64_t now_ms)
 {
@@ -292,8 +280,11 @@ deliveries_confirm(struct deliveries *d, const struct delivery_key *keys, size_t
     memo_lock(d->table);
     for (size_t i = 0; i < n; i++) {
         struct memo *m = memo_find(d->table, keys[i].hash, now_s);
+        /* Who waits may yet be on the way from its wake to its claim, or have to hear of the
+         * outcome at another Postern: of the burst it may have heard from Redis itself
+         * (deliveries_ask). */
         if (m != NULL && m->until_s != MEMO_PINNED && m->value == DELIVERY_DONE)
-            set_heard(d, m, now_s);
+            (void)memo_put(d->table, m->key, now_s + HEARD_S, DELIVERY_HEARD);
     }
     memo_unlock(d->table);
 }

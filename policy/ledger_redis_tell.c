@@ -447,13 +447,13 @@ doubt_entry(void *arg, struct ledger_entry *e)
 }
 
 static void
-doubt_facts(struct memo_table *t)
+doubt_facts(struct memo_table *t, uint32_t now_s)
 {
     struct memo *m;
 
     memo_lock(t);
     for (size_t i = 0; (m = memo_at(t, i)) != NULL; i++)
-        if (m->until_s > 1 && m->unsent == MEMO_SENT)
+        if (m->until_s > now_s && m->unsent == MEMO_SENT)
             memo_set_unsent(t, m, m->until_s == MEMO_PINNED ? MEMO_CHANGED : MEMO_RESTORED);
     memo_unlock(t);
 }
@@ -461,7 +461,9 @@ doubt_facts(struct memo_table *t)
 void
 ledger_redis_tell_all(struct ledger_redis *r)
 {
+    uint32_t now_s = policy_seconds_of(clock_ms());
+
     ledger_walk(r->p->ledger, doubt_entry, r->p->ledger);
-    doubt_facts(marks_table(r->p->marks));
-    doubt_facts(deliveries_table(r->p->deliveries));
+    doubt_facts(marks_table(r->p->marks), now_s);
+    doubt_facts(deliveries_table(r->p->deliveries), now_s);
 }

@@ -328,6 +328,7 @@ on_tick(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     policy_tick(srv->policy, st, clock_ms(), clock_wall_s());
+    directories_tick(srv->directories);
     trim_heap(srv);
     settings_unref(st);
 }

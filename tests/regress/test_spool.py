@@ -1,5 +1,6 @@
 """Messages held: in memory, then in an unlinked file, within bounds."""
 
+import contextlib
 import glob
 import os
 
@@ -14,8 +15,13 @@ LINE = b"0123456789" * 7 + b"\r\n"
 
 def held_files(mx, spool):
     """Links to what the program has open there, all without a name."""
-    links = {link: os.readlink(link) for link in glob.glob(f"/proc/{mx.process.pid}/fd/*") if os.path.islink(link)}
-    return [link for link, target in links.items() if target.startswith(spool) and target.endswith("(deleted)")]
+    held = []
+    for link in glob.glob(f"/proc/{mx.process.pid}/fd/*"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            target = os.readlink(link)
+            if target.startswith(spool) and target.endswith("(deleted)"):
+                held.append(link)
+    return held
 
 
 def test_large_message_goes_through_a_file(exchange, postern, directory):
@@ -48,7 +54,7 @@ def test_a_file_that_only_the_disk_has(exchange, postern, directory):
     client.ok("DATA")
     client.send(content + b".\r\n")
     gate.reached.wait()
-    [link] = held_files(mx, spool)
+    [link] = poll(lambda: held_files(mx, spool), "the message in a file")
     file = os.open(link, os.O_RDONLY)
     poll(lambda: os.fstat(file).st_size > len(content) - 128 * 1024, "all of it is written")
     os.fsync(file)
@@ -215,7 +221,7 @@ def test_a_file_that_cannot_be_read_any_more(exchange, postern, directory, via):
     client = mx.client()
     client.send_message(content, "anna@example.test", sender="a@example.org")
     gate.reached.wait()
-    [link] = held_files(mx, spool)
+    [link] = poll(lambda: held_files(mx, spool), "the message in a file")
     poll(lambda: os.stat(link).st_size > len(content) - 32 * 1024, "all of it is written")
     os.truncate(link, 0)
     gate.open()

@@ -311,6 +311,29 @@ ten_thousand_questions_are_enough(void **state)
     close(silent);
 }
 
+/* After a timeout user@ is worth a look in what is stored, but not another timeout. */
+static void
+a_tag_is_waited_for_once(void **state)
+{
+    char section[160], tagged[192];
+    int silent = listen_silently(section, sizeof section, "1m");
+    int64_t now_ms = clock_ms();
+    uint64_t ticket;
+    struct fixture x;
+
+    (void)state;
+    snprintf(tagged, sizeof tagged, "%splus_addressing = yes\n", section);
+    begin(&x, "silent", tagged);
+    assert_int_equal(directory_ask(x.c, &x.st->domains[0], span_str("anna+tag@ex.test"),
+                                   span_str(""), 0, now_ms, &x.answer, done, &x, &ticket),
+                     DIR_PENDING);
+    directory_client_dispatch(x.c, now_ms + 60000);
+    assert_int_equal(x.answers, 1);
+    assert_int_equal(x.answer.status, DIR_UNAVAILABLE);
+    close(silent);
+    end(&x);
+}
+
 static void
 shows_its_state(void **state)
 {
@@ -343,6 +366,7 @@ main(void)
         cmocka_unit_test(a_cancelled_question_is_not_answered),
         cmocka_unit_test(a_reload_that_fails_waits_for_nobody),
         cmocka_unit_test(ten_thousand_questions_are_enough),
+        cmocka_unit_test(a_tag_is_waited_for_once),
         cmocka_unit_test(shows_its_state),
     };
 
