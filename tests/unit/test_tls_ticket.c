@@ -255,8 +255,9 @@ test_spoilt(void **state)
         size_t n;
         SSL_SESSION_get0_ticket(session, &ticket, &n);
         assert_true(n > 16 + 16 + 32); /* the key's name, the start vector, the HMAC */
-        for (size_t i = 0; i < 2 * n; i++) {
-            SSL_SESSION *spoilt = i < n ? spoil(session, n, i) : spoil(session, i - n, n);
+        /* One of no octets is none for some versions of OpenSSL. */
+        for (size_t i = 0; i < 2 * n - 1; i++) {
+            SSL_SESSION *spoilt = i < n ? spoil(session, n, i) : spoil(session, i - n + 1, n);
             assert_false(is_resumed(pair_of(server, client, spoilt)));
             SSL_SESSION_free(spoilt);
         }
