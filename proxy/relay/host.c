@@ -7,6 +7,9 @@
 
 #include "base/log.h"
 
+/* How much longer a request may wait than those of another loop. */
+#define FAIR_MS 250
+
 /* What was learnt of a host. */
 struct knowledge {
     struct host_addresses addresses;
@@ -39,6 +42,7 @@ struct route {
     bool is_current; /* named by the settings in force; under the owner's lock */
     /* Requests of each loop: counted, since a loop may have a retired pool beside the new one. */
     _Atomic unsigned waiting[HOST_LOOPS_MAX];
+    _Atomic int64_t full_since_ms[HOST_LOOPS_MAX];
     _Atomic bool no_dsn_told;
 };
 
@@ -614,6 +618,24 @@ route_waiting(const struct route *r)
     for (unsigned i = 0; i < HOST_LOOPS_MAX; i++)
         n += atomic_load(&r->waiting[i]);
     return n;
+}
+
+void
+route_set_full(struct route *r, unsigned loop, int64_t since_ms)
+{
+    if (atomic_exchange(&r->full_since_ms[loop], since_ms) != 0 && since_ms == 0)
+        route_wake(r);
+}
+
+bool
+route_is_due_elsewhere(const struct route *r, unsigned loop, int64_t since_ms)
+{
+    for (unsigned i = 0; i < HOST_LOOPS_MAX; i++) {
+        int64_t other_ms = i != loop ? atomic_load(&r->full_since_ms[i]) : 0;
+        if (other_ms != 0 && other_ms + FAIR_MS < since_ms)
+            return true;
+    }
+    return false;
 }
 
 void

@@ -99,6 +99,21 @@ pool_host_failed(struct pool *p, unsigned host, const char *error)
 
 /* --- requests --- */
 
+static int64_t
+waits_since_ms(const struct pool_request *r)
+{
+    return r->deadline_ms - r->pool->ds->queue_timeout;
+}
+
+/* R is the next, and all hosts are full; NULL: it is not that.  A retired pool's limits are not
+ * those of the others. */
+static void
+set_full(struct pool *p, const struct pool_request *r)
+{
+    if (!p->is_retired)
+        route_set_full(p->route, p->place.loop_index, r != NULL ? waits_since_ms(r) : 0);
+}
+
 static void
 leave_turn(struct pool_request *r)
 {
@@ -115,6 +130,8 @@ leave_turn(struct pool_request *r)
     }
     p->n_waiting--;
     route_wait(p->route, p->place.loop_index, false);
+    if (TAILQ_EMPTY(&p->turns))
+        set_full(p, NULL);
 }
 
 static bool
@@ -343,8 +360,18 @@ give_up_idle(struct pool *p)
     return is_left;
 }
 
+/* The next here has not waited as long as another loop's. */
+static bool
+is_due_elsewhere(struct pool *p)
+{
+    const struct turn *t = TAILQ_FIRST(&p->turns);
+
+    return t != NULL && route_is_due_elsewhere(p->route, p->place.loop_index,
+                                               waits_since_ms(TAILQ_FIRST(&t->requests)));
+}
+
 /* A connection that has become idle: for who waits here, else for who waits elsewhere, else kept.
- */
+ * First for who waits elsewhere if that is for much longer. */
 static void
 settle(struct member *m)
 {
@@ -352,7 +379,7 @@ settle(struct member *m)
     unsigned host = m->host;
 
     member_become_idle(m);
-    if (p->is_retired || is_worn(p, m, clock_ms()))
+    if (p->is_retired || is_worn(p, m, clock_ms()) || is_due_elsewhere(p))
         member_drop(m);
     serve(p);
     if (p->ds->idle_connections == 0)
@@ -493,6 +520,8 @@ try_host(struct pool *p, unsigned host, struct pool_request *r, struct member **
         *found = m;
         return TRY_NOW;
     }
+    if (route_is_due_elsewhere(p->route, p->place.loop_index, waits_since_ms(r)))
+        return TRY_FULL;
     enum host_slot slot = host_slot_take(h, p->ds->max_connections, &r->wish.client);
     /* Ours may be idle and yet of no use for this one. */
     if (slot == HOST_SLOT_FULL && close_one_idle(p, host))
@@ -600,8 +629,10 @@ serve(struct pool *p)
         struct pool_request *r = NULL;
         struct member *m = NULL;
         enum try one = try_turn(p, t, &r, &m);
-        if (one == TRY_FULL)
+        if (one == TRY_FULL) {
+            set_full(p, r);
             return;
+        }
         if (one == TRY_CLIENT_FULL) {
             t = next;
             continue;
@@ -617,6 +648,7 @@ serve(struct pool *p)
             hand_over(m, r);
         t = TAILQ_FIRST(&p->turns);
     }
+    set_full(p, NULL);
 }
 
 /* --- the interface --- */
@@ -675,6 +707,7 @@ pool_retire(struct pool **pp)
     if (p == NULL)
         return;
     *pp = NULL;
+    set_full(p, NULL);
     p->is_retired = true;
     drop_idle(p);
     pool_free_if_done(p);

@@ -1,5 +1,6 @@
 """Connections to the downstream: kept, shared, replaced."""
 
+import select
 import time
 
 import pytest
@@ -442,6 +443,30 @@ def test_two_workers_share_the_limit(exchange, postern):
     gate.open()
     assert [c.reply().status for c in clients] == ["250 2.6.0"] * 12
     assert len(downstream.delivered) == 12
+
+
+def test_nobody_waits_longer_for_his_worker(exchange, postern):
+    """One connection for all, and those of either worker have always another message for it."""
+    downstream = exchange()
+    downstream.on("EOD", lambda step: time.sleep(0.01))
+    mx = postern(downstream, settings={"server": {"workers": 2},
+                                       "downstream exchange": {"max_connections": 1, "queue_timeout": "1m"}})
+    n = 24  # of which hardly all come to one worker
+    clients = [mx.client(source=f"127.0.0.{source}") for source in range(2, 2 + n)]
+    served = [0] * n
+
+    def send(i):
+        clients[i].send_message(CONTENT + b"%d %d\r\n" % (i, served[i]), "anna@example.test")
+    for i in range(n):
+        send(i)
+    while min(served) < 3:
+        ready, _, _ = select.select([client.socket for client in clients], [], [])
+        for i, client in enumerate(clients):
+            if client.socket in ready:
+                assert client.reply().status == "250 2.6.0"
+                served[i] += 1
+                send(i)
+        assert max(served) < 60, served
 
 
 @pytest.mark.parametrize("verb", ["EOD", "RSET"])

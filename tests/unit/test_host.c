@@ -113,12 +113,38 @@ test_each_that_begins_to_wait_is_told_while_something_is_idle(void **state)
     end(&w);
 }
 
+/* What is free is for who has waited for much longer; who stood back hears when it no longer is. */
+static void
+test_who_waits_for_much_longer_comes_first(void **state)
+{
+    struct world w;
+
+    (void)state;
+    begin(&w);
+    assert_false(route_is_due_elsewhere(w.route, 0, 10000));
+    route_set_full(w.route, 1, 10000);
+    assert_true(route_is_due_elsewhere(w.route, 0, 10251));
+    assert_false(route_is_due_elsewhere(w.route, 0, 10250));
+    assert_false(route_is_due_elsewhere(w.route, 0, 9000));
+    assert_false(route_is_due_elsewhere(w.route, 1, 10251));
+    route_wait(w.route, 0, true);
+    route_set_full(w.route, 1, 11000);
+    assert_told(&w, 0, 0, 0);
+    route_set_full(w.route, 1, 0);
+    assert_told(&w, 1, 0, 0);
+    assert_false(route_is_due_elsewhere(w.route, 0, 20000));
+    route_set_full(w.route, 1, 0);
+    assert_told(&w, 1, 0, 0);
+    end(&w);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_loop_waits_as_long_as_one_of_its_requests),
         cmocka_unit_test(test_each_that_begins_to_wait_is_told_while_something_is_idle),
+        cmocka_unit_test(test_who_waits_for_much_longer_comes_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
