@@ -518,7 +518,10 @@ name_key(const struct setting *s, char *out, size_t n)
 bool
 settings_keep_fixed(struct settings *fresh, const struct settings *old, char *out, size_t n)
 {
-    out[0] = '\0';
+    bool is_unnamed = fresh->server.hostname_line == 0 && old->server.hostname_line != 0;
+
+    /* The machine's own name is not looked up by a reload. */
+    snprintf(out, n, "%s", is_unnamed ? "server.hostname" : "");
     for (size_t i = 0; i < settings_table_n; i++) {
         const struct setting *s = &settings_table[i];
         /* All fixed keys are of sections without a name. */

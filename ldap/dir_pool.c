@@ -605,6 +605,8 @@ dir_pool_free(struct dir_pool **pool)
     if (!p)
         return;
     end(p, DIR_POOL_END_NOW);
+    if (p->watchdog)
+        dir_watchdog_cut(p->watchdog);
     dir_scout_free(&p->scout);
     for (size_t i = 0; i < p->n_members; i++)
         dir_connection_free(&p->members[i].connection);

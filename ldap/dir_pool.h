@@ -25,8 +25,8 @@ struct dir_pool *dir_pool_new(const struct settings_directory *section, struct d
  * for that. */
 void dir_pool_stop(struct dir_pool *p);
 bool dir_pool_has_ended(struct dir_pool *p); /* after dir_pool_stop: dir_pool_free will not wait */
-/* End the threads at once and wait for them; a hung server delays this by its timeout at most.
- * Questions that are left are not answered.  Clears *P; NULL is fine. */
+/* End the threads at once and wait for them; a server that takes no connection delays this by its
+ * timeout at most. Questions that are left are not answered.  Clears *P; NULL is fine. */
 void dir_pool_free(struct dir_pool **p);
 
 /* False if nobody can be asked now: all servers are known to be down (WITH_DETAIL the reply says

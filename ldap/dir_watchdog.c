@@ -17,6 +17,7 @@ struct dir_watchdog {
     pthread_cond_t changed;
     struct dir_guard *armed;
     int64_t wakes_ms; /* when the thread looks next */
+    bool is_cutting;  /* every deadline is over */
     bool is_ending;
 };
 
@@ -68,7 +69,7 @@ watch(void *arg)
 
     pthread_mutex_lock(&w->lock);
     while (!w->is_ending) {
-        w->wakes_ms = look(w, clock_ms());
+        w->wakes_ms = look(w, w->is_cutting ? INT64_MAX : clock_ms());
         (void)thread_cond_wait(&w->changed, &w->lock, w->wakes_ms);
     }
     pthread_mutex_unlock(&w->lock);
@@ -97,6 +98,15 @@ dir_watchdog_new(struct err *e)
         return NULL;
     }
     return w;
+}
+
+void
+dir_watchdog_cut(struct dir_watchdog *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->is_cutting = true;
+    pthread_cond_signal(&w->changed);
+    pthread_mutex_unlock(&w->lock);
 }
 
 void

@@ -11,6 +11,8 @@
 
 struct dir_watchdog;
 struct dir_watchdog *dir_watchdog_new(struct err *e);
+/* From now on no call that is guarded waits for its server any longer. */
+void dir_watchdog_cut(struct dir_watchdog *w);
 /* After every guard is closed.  Clears *W; NULL is fine. */
 void dir_watchdog_free(struct dir_watchdog **w);
 

@@ -70,8 +70,8 @@ int directories_reload(struct directories *d, struct settings *st, struct err *e
 /* Call each second, from the thread that reloads: frees what a reload took away, once nobody has it
  * and its threads have ended.  Does not wait. */
 void directories_tick(struct directories *d);
-/* After every client is gone. Joins the threads (a hung server delays this by its timeout at most).
- */
+/* After every client is gone. Joins the threads (a server that takes no connection delays this by
+ * its timeout at most). */
 void directories_free(struct directories **d);
 /* False if some directory can answer neither live, nor from cache, nor by snapshot (for /readyz).
  */

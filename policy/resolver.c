@@ -308,8 +308,29 @@ on_arrival(evutil_socket_t fd, short what, void *arg)
 static void
 retire(struct resolver *r, struct dns_channel *old)
 {
-    dns_channel_free(&r->retired);
-    r->retired = old;
+    struct retired *one = old != NULL ? malloc(sizeof *one) : NULL;
+
+    if (one == NULL) {
+        dns_channel_free(&old);
+        return;
+    }
+    one->channel = old;
+    SLIST_INSERT_HEAD(&r->retired, one, link);
+}
+
+static void
+free_retired(struct resolver *r, bool is_end)
+{
+    struct retired *one = SLIST_FIRST(&r->retired), *next;
+
+    for (; one != NULL; one = next) {
+        next = SLIST_NEXT(one, link);
+        if (!is_end && !dns_channel_is_idle(one->channel))
+            continue;
+        SLIST_REMOVE(&r->retired, one, retired, link);
+        dns_channel_free(&one->channel);
+        free(one);
+    }
 }
 
 /* The system's servers may be known only after the start, and change. */
@@ -331,8 +352,7 @@ follow_system(struct resolver *r)
 void
 resolver_tick(struct resolver *r, int64_t now_ms)
 {
-    if (r->retired != NULL && dns_channel_is_idle(r->retired))
-        dns_channel_free(&r->retired);
+    free_retired(r, false);
     follow_system(r);
     resolver_zones_tick(r, now_ms);
 }
@@ -359,16 +379,23 @@ resolver_reload(struct resolver *r, const struct settings *st, struct err *e)
         return -1;
     struct dns_channel *old = r->channel;
     struct siphash_key old_key = r->key;
+    char *nameserver = span_dup(span_str(st->dns.nameserver));
+    bool is_same_server =
+        old != NULL && nameserver != NULL && strcmp(nameserver, r->nameserver) == 0;
     r->channel = channel;
     /* With another key no result of the old server or filters is found. */
     r->key = siphash_key_random();
-    if (resolver_zones_set(r, specs, (size_t)n, &st->dnsbl.self) != 0) {
+    if (nameserver == NULL ||
+        resolver_zones_set(r, specs, (size_t)n, &st->dnsbl.self, is_same_server) != 0) {
         r->channel = old;
         r->key = old_key;
+        free(nameserver);
         dns_channel_free(&channel);
         return err_set(e, ERR_SYSTEM, "out of memory");
     }
     r->timeout_ms = st->dns.timeout;
+    free(r->nameserver);
+    r->nameserver = nameserver;
     retire(r, old);
     return 0;
 }
@@ -387,6 +414,7 @@ resolver_new(struct event_base *base, const struct settings *st, struct err *e)
     r->base = base;
     r->resolv_conf = resolv_conf;
     pthread_mutex_init(&r->lock, NULL);
+    SLIST_INIT(&r->retired);
     LIST_INIT(&r->lookups);
     LIST_INIT(&r->clients);
     r->cache = dns_cache_new();
@@ -440,7 +468,8 @@ resolver_free(struct resolver **r)
     if (old->tick != NULL)
         event_free(old->tick);
     dns_channel_free(&old->channel);
-    dns_channel_free(&old->retired);
+    free(old->nameserver);
+    free_retired(old, true);
     dns_cache_free(&old->cache);
     mailbox_free(&old->box);
     pthread_mutex_destroy(&old->lock);

@@ -91,6 +91,11 @@ struct lookup {
     struct zone_question zones[RESOLVER_ZONES_MAX];
 };
 
+struct retired {
+    SLIST_ENTRY(retired) link;
+    struct dns_channel *channel;
+};
+
 struct client {
     LIST_ENTRY(client) link;
     uint64_t id;
@@ -101,7 +106,8 @@ struct resolver {
     struct event_base *base;
     char *resolv_conf; /* the file that names the system's servers */
     struct dns_channel *channel;
-    struct dns_channel *retired; /* the one before; goes once it is idle */
+    char *nameserver;              /* whom it asks; empty: the system's */
+    SLIST_HEAD(, retired) retired; /* those before; each goes once it is idle */
     struct dns_cache *cache;
     struct siphash_key key;
     int64_t timeout_ms;
@@ -131,9 +137,10 @@ void resolver_take(struct resolver *r, struct resolver_item *item);
 void resolver_finish(struct lookup *l, const struct resolver_answer *answer);
 
 /* Put in place the N zones of SPECS, and the addresses that are to be on none, and test the zones.
+ * IS_SAME_SERVER: those that were up before are until they are tested.
  * -1 if memory is out: all stays as it was. */
 int resolver_zones_set(struct resolver *r, const struct dnsbl_zone *specs, size_t n,
-                       const struct network_list *self);
+                       const struct network_list *self, bool is_same_server);
 void resolver_zones_clear(struct resolver *r);
 /* Once a minute; and of it, what is for the zones. */
 void resolver_tick(struct resolver *r, int64_t now_ms);

@@ -146,15 +146,27 @@ resolver_zones_clear(struct resolver *r)
     r->n_self = 0;
 }
 
+static bool
+is_up(const struct resolver *r, const char *zone)
+{
+    for (size_t i = 0; i < r->n_zones; i++)
+        if (strcmp(r->zones[i].spec.name, zone) == 0)
+            return r->zones[i].state == ZONE_UP;
+    return false;
+}
+
 int
 resolver_zones_set(struct resolver *r, const struct dnsbl_zone *specs, size_t n,
-                   const struct network_list *self)
+                   const struct network_list *self, bool is_same_server)
 {
     struct netaddr *addresses = calloc(self->n + 1, sizeof *addresses);
+    bool was_up[RESOLVER_ZONES_MAX] = {false};
     struct lookup *l;
 
     if (addresses == NULL)
         return -1;
+    for (size_t i = 0; i < n && is_same_server; i++)
+        was_up[i] = is_up(r, specs[i].name);
     LIST_FOREACH(l, &r->lookups, link)
         resolver_zones_cancel(l);
     resolver_zones_clear(r);
@@ -166,6 +178,7 @@ resolver_zones_set(struct resolver *r, const struct dnsbl_zone *specs, size_t n,
     for (size_t i = 0; i < n; i++) {
         r->zones[i].resolver = r;
         r->zones[i].spec = specs[i];
+        r->zones[i].state = was_up[i] ? ZONE_UP : ZONE_UNTESTED;
     }
     r->n_zones = n;
     for (size_t i = 0; i < n; i++)

@@ -239,6 +239,17 @@ on_end(struct bufferevent *bev, short what, void *arg)
     client_free(c);
 }
 
+/* Who has ended its own side is not heard going away: it keeps no place from others. */
+static void
+free_gone(struct control_socket *s)
+{
+    for (struct control_call *c = LIST_FIRST(&s->clients), *next; c; c = next) {
+        next = LIST_NEXT(c, link);
+        if (c->is_eof && is_gone(c))
+            client_free(c);
+    }
+}
+
 static void
 turn_away(int fd)
 {
@@ -251,6 +262,8 @@ static void
 on_accept(void *arg, int fd)
 {
     struct control_socket *s = arg;
+    if (s->n_clients == CONTROL_CLIENTS_MAX)
+        free_gone(s);
     if (s->n_clients == CONTROL_CLIENTS_MAX) {
         turn_away(fd);
         return;

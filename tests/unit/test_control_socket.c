@@ -381,6 +381,31 @@ limits_clients(void **state)
         close(fds[i]);
 }
 
+/* One that ended its own side, waits, and then goes away, which nothing tells. */
+static void
+places_of_the_gone_are_free(void **state)
+{
+    struct fixture *f = *state;
+    int fd;
+    for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+        fd = connect_to(f->path);
+        say(fd, "{\"command\":\"wait\"}\n");
+        f->waiting = NULL;
+        while (!f->waiting)
+            event_base_loop(f->base, EVLOOP_ONCE);
+        shutdown(fd, SHUT_WR);
+        for (int k = 0; k < 5; k++)
+            event_base_loop(f->base, EVLOOP_NONBLOCK);
+        close(fd);
+    }
+    assert_int_equal(f->cancelled, 0);
+    fd = connect_to(f->path);
+    say(fd, "{\"command\":\"a\"}\n");
+    expect(f, fd, "{\"ok\":true,\"command\":\"a\",\"n\":0}");
+    assert_int_equal(f->cancelled, CONTROL_CLIENTS_MAX);
+    close(fd);
+}
+
 static void
 is_its_owners_alone(void **state)
 {
@@ -450,6 +475,7 @@ main(void)
         TEST(gives_up_its_answer_when_freed),
         TEST(holds_one_answer_for_one_that_does_not_read),
         TEST(limits_clients),
+        TEST(places_of_the_gone_are_free),
         TEST(is_its_owners_alone),
         TEST(replaces_a_dead_socket_only),
         TEST(refuses_a_long_path),

@@ -284,8 +284,8 @@ a_reload_that_fails_waits_for_nobody(void **state)
     assert_true(clock_ms() - began_ms < 30000);
     put(second_path, "ben@ex.test\n@all.test\n");
     assert_int_equal(ask(&x, "anna@ex.test", 0), DIR_FOUND);
-    close(silent); /* or the end would wait for it */
-    end(&x);
+    end(&x); /* nor does this */
+    close(silent);
     settings_unref(next);
 }
 
@@ -330,8 +330,8 @@ a_tag_is_waited_for_once(void **state)
     directory_client_dispatch(x.c, now_ms + 60000);
     assert_int_equal(x.answers, 1);
     assert_int_equal(x.answer.status, DIR_UNAVAILABLE);
-    close(silent);
     end(&x);
+    close(silent);
 }
 
 static void
