@@ -522,6 +522,8 @@ settings_keep_fixed(struct settings *fresh, const struct settings *old, char *ou
 
     /* The machine's own name is not looked up by a reload. */
     snprintf(out, n, "%s", is_unnamed ? "server.hostname" : "");
+    if (is_unnamed)
+        fresh->server.hostname_line = old->server.hostname_line; /* it is the file's still */
     for (size_t i = 0; i < settings_table_n; i++) {
         const struct setting *s = &settings_table[i];
         /* All fixed keys are of sections without a name. */

@@ -129,6 +129,19 @@ without_comment(struct span line)
     return line;
 }
 
+/* Without quotes these are in no local part (RFC 5321 4.1.2): a list of proxyAddresses has
+ * "smtp:" before each, one of another format commas. */
+static bool
+has_specials(struct span local)
+{
+    if (local.n > 0 && local.p[0] == '"')
+        return false;
+    for (size_t i = 0; i < local.n; i++)
+        if (strchr("()<>[]:;@\\,\"", local.p[i]) != NULL)
+            return true;
+    return false;
+}
+
 enum line_fate { LINE_TAKEN, LINE_NO_ADDRESS, LINE_NO_MEMORY };
 
 static enum line_fate
@@ -145,7 +158,8 @@ add_line(struct dir_file *f, struct span line)
     n = dir_address_canonical(line, address);
     size_t domain = dir_address_at(span_of(address, n)) + 1;
     /* A line that can match nobody, such as one in angle brackets, is no address. */
-    if (n == 0 || !value_is_domain(span_of(address + domain, n - domain)))
+    if (n == 0 || !value_is_domain(span_of(address + domain, n - domain)) ||
+        has_specials(span_of(address, domain - 1)))
         return LINE_NO_ADDRESS;
     return add(f, address, n) < 0 ? LINE_NO_MEMORY : LINE_TAKEN;
 }

@@ -256,6 +256,9 @@ jittered(struct dir_pool *p, int64_t ms)
 static void
 server_state(struct dir_pool *p, size_t uri, const char *error)
 {
+    /* What was cut off at the end says nothing of the server. */
+    if (error && p->end == DIR_POOL_END_NOW)
+        return;
     if (dir_servers_note(p->servers, uri, error))
         wake_all(p); /* its connections may have to reconnect */
 }
@@ -365,7 +368,8 @@ void
 dir_pool_search_state(struct dir_pool *p, size_t uri, const char *error)
 {
     pthread_mutex_lock(&p->lock);
-    dir_servers_searched(p->servers, uri, error);
+    if (!error || p->end != DIR_POOL_END_NOW)
+        dir_servers_searched(p->servers, uri, error);
     pthread_mutex_unlock(&p->lock);
 }
 

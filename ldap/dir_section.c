@@ -23,6 +23,9 @@ section_start(struct dir_section *s, const struct dir_section *before, struct er
 
     if (conf->type == SETTINGS_TYPE_FILE) {
         s->file = dir_file_load(conf->file ? conf->file : "", e);
+        if (s->file && dir_file_count(s->file) == 0)
+            log_event(LOG_LEVEL_WARNING, "warning", "file", conf->file, "error",
+                      DIRECTORY_FILE_EMPTY, NULL);
         return s->file ? s : NULL;
     }
     s->cache = before && before->cache && settings_directory_agree(before->conf, conf)

@@ -2,6 +2,7 @@
 #include "ldap/directory.h"
 
 #include <ldap.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -437,8 +438,11 @@ directory_file_check(const char *path, struct err *e)
 {
     struct dir_file *file = dir_file_load(path, e);
 
+    size_t n;
+
     if (!file)
         return -1;
+    n = dir_file_count(file);
     dir_file_free(&file);
-    return 0;
+    return n > INT_MAX ? INT_MAX : (int)n;
 }

@@ -57,7 +57,9 @@ struct dir_answer {
 /* All [directory ...] sections of a configuration, with their threads.  Shared by all loops. */
 struct directories;
 
-/* Can PATH serve as a file directory?  -1 with E set ("PATH:LINE: ...") if not. */
+#define DIRECTORY_FILE_EMPTY "no address in it: every recipient is unknown"
+/* Can PATH serve as a file directory?  -1 with E set ("PATH:LINE: ...") if not, else how many
+ * addresses it has: 2^31 - 1 at most. */
 int directory_file_check(const char *path, struct err *e);
 
 /* Starts threads; waits for no server. NULL with E set if a file cannot be read or memory is out.

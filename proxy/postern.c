@@ -38,8 +38,12 @@ check_recipients(const struct settings *st, struct faults *f)
         if (directory->type != SETTINGS_TYPE_FILE || directory->file == NULL ||
             check_file_fault(directory->file, false) != NULL) /* told by settings_examine */
             continue;
-        if (directory_file_check(directory->file, &e) != 0)
+        int n = directory_file_check(directory->file, &e);
+        if (n < 0)
             faults_add(f, directory->file_line, false, "file: %s", e.text);
+        else if (n == 0)
+            faults_add(f, directory->file_line, true, "file: %s: " DIRECTORY_FILE_EMPTY,
+                       directory->file);
     }
 }
 

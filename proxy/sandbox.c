@@ -93,8 +93,10 @@ is_watched(void)
 static void
 tell(const char *what, const char *state, const char *error)
 {
-    log_event(*error != '\0' ? LOG_LEVEL_WARNING : LOG_LEVEL_INFO, "sandbox", "what", what, "state",
-              state, "error", error, NULL);
+    bool is_well = *error == '\0';
+
+    log_event(is_well ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "sandbox", "what", what, "state", state,
+              is_well ? NULL : "error", error, NULL);
 }
 
 static int

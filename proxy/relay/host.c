@@ -43,6 +43,7 @@ struct route {
     /* Requests of each loop: counted, since a loop may have a retired pool beside the new one. */
     _Atomic unsigned waiting[HOST_LOOPS_MAX];
     _Atomic int64_t full_since_ms[HOST_LOOPS_MAX];
+    _Atomic bool is_stood_back; /* some loop has, and is to hear of a change of these */
     _Atomic bool no_dsn_told;
 };
 
@@ -511,10 +512,10 @@ host_slot_take(struct host *h, int max, const struct network *client)
     enum host_slot slot = HOST_SLOT_TAKEN;
 
     pthread_mutex_lock(&h->lock);
-    if (h->total >= max)
-        slot = HOST_SLOT_FULL;
-    else if (!has_share_left(h, max, client))
+    if (!has_share_left(h, max, client))
         slot = HOST_SLOT_CLIENT_FULL;
+    else if (h->total >= max)
+        slot = HOST_SLOT_FULL;
     else if (!add_active(h, client))
         slot = HOST_SLOT_FULL;
     else
@@ -623,12 +624,13 @@ route_waiting(const struct route *r)
 void
 route_set_full(struct route *r, unsigned loop, int64_t since_ms)
 {
-    if (atomic_exchange(&r->full_since_ms[loop], since_ms) != 0 && since_ms == 0)
+    if (atomic_exchange(&r->full_since_ms[loop], since_ms) != since_ms &&
+        atomic_exchange(&r->is_stood_back, false))
         route_wake(r);
 }
 
-bool
-route_is_due_elsewhere(const struct route *r, unsigned loop, int64_t since_ms)
+static bool
+waits_longer_elsewhere(const struct route *r, unsigned loop, int64_t since_ms)
 {
     for (unsigned i = 0; i < HOST_LOOPS_MAX; i++) {
         int64_t other_ms = i != loop ? atomic_load(&r->full_since_ms[i]) : 0;
@@ -636,6 +638,16 @@ route_is_due_elsewhere(const struct route *r, unsigned loop, int64_t since_ms)
             return true;
     }
     return false;
+}
+
+bool
+route_is_due_elsewhere(struct route *r, unsigned loop, int64_t since_ms)
+{
+    if (!waits_longer_elsewhere(r, loop, since_ms))
+        return false;
+    /* Noted before we look again: who waits there may just have got what it waited for. */
+    atomic_store(&r->is_stood_back, true);
+    return waits_longer_elsewhere(r, loop, since_ms);
 }
 
 void

@@ -100,12 +100,12 @@ void route_wait(struct route *r, unsigned loop, bool waits);
 /* How many requests wait, of all loops. */
 unsigned route_waiting(const struct route *r);
 /* SINCE_MS (clock_ms): since then LOOP's next request has waited for any host to have room; 0: none
- * waits for that.  Once it is 0 again the others hear of it, who may have stood back. */
+ * waits for that.  Those who stood back hear of a change. */
 void route_set_full(struct route *r, unsigned loop, int64_t since_ms);
 /* Does a request of another loop wait for that much longer than one of LOOP since SINCE_MS?  Then
  * what becomes free is for the other.  By so much that connections do not change loops for
  * little: each change costs a handshake. */
-bool route_is_due_elsewhere(const struct route *r, unsigned loop, int64_t since_ms);
+bool route_is_due_elsewhere(struct route *r, unsigned loop, int64_t since_ms);
 /* A slot became free, or part of a client's share: tell the loops that wait. */
 void route_wake(struct route *r);
 

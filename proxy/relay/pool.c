@@ -360,18 +360,8 @@ give_up_idle(struct pool *p)
     return is_left;
 }
 
-/* The next here has not waited as long as another loop's. */
-static bool
-is_due_elsewhere(struct pool *p)
-{
-    const struct turn *t = TAILQ_FIRST(&p->turns);
-
-    return t != NULL && route_is_due_elsewhere(p->route, p->place.loop_index,
-                                               waits_since_ms(TAILQ_FIRST(&t->requests)));
-}
-
 /* A connection that has become idle: for who waits here, else for who waits elsewhere, else kept.
- * First for who waits elsewhere if that is for much longer. */
+ */
 static void
 settle(struct member *m)
 {
@@ -379,7 +369,7 @@ settle(struct member *m)
     unsigned host = m->host;
 
     member_become_idle(m);
-    if (p->is_retired || is_worn(p, m, clock_ms()) || is_due_elsewhere(p))
+    if (p->is_retired || is_worn(p, m, clock_ms()))
         member_drop(m);
     serve(p);
     if (p->ds->idle_connections == 0)
@@ -510,8 +500,13 @@ static enum try
 try_host(struct pool *p, unsigned host, struct pool_request *r, struct member **found)
 {
     struct host *h = p->hosts[host].host;
-    struct member *m = find_idle(p, host, &r->wish);
+    struct member *m;
 
+    /* What is left to one that has tried some may be of no use to those of other loops. */
+    if (r->wish.tried == 0 &&
+        route_is_due_elsewhere(p->route, p->place.loop_index, waits_since_ms(r)))
+        return TRY_FULL;
+    m = find_idle(p, host, &r->wish);
     if (m != NULL) {
         if (!host_slot_busy(h, p->ds->max_connections, &r->wish.client))
             return TRY_CLIENT_FULL;
@@ -520,8 +515,6 @@ try_host(struct pool *p, unsigned host, struct pool_request *r, struct member **
         *found = m;
         return TRY_NOW;
     }
-    if (route_is_due_elsewhere(p->route, p->place.loop_index, waits_since_ms(r)))
-        return TRY_FULL;
     enum host_slot slot = host_slot_take(h, p->ds->max_connections, &r->wish.client);
     /* Ours may be idle and yet of no use for this one. */
     if (slot == HOST_SLOT_FULL && close_one_idle(p, host))

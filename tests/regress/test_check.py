@@ -49,6 +49,22 @@ def test_recipients(base, directory):
                            "(1 more such)\n")
 
 
+def test_no_recipients(base, directory, postern, exchange):
+    """Allowed, but more likely an export that went wrong."""
+    with open(directory + "/recipients", "w", encoding="ascii"):
+        pass
+    text = ini(base)
+    done, path = check(text, directory)
+    warning = "no address in it: every recipient is unknown"
+    assert (done.returncode, done.stderr) == (
+        0, f"{path}:{line_of(text, 'file = ')}: warning: file: {directory}/recipients: {warning}\n")
+    mx = postern(exchange())
+    with open(mx.recipients_path, "w", encoding="ascii"):
+        pass
+    mx.reload()
+    mx.wait_log("warning", file=mx.recipients_path, error=warning)
+
+
 FAULTS = [
     "[nosuch]", "[server]\nnosuch = 1", "[server]\nmax_hops = many", "[server]\nmax_hops = -1",
     "[server]\nmax_connections = 99999999999", "[server]\ncommand_timeout = 5", "[server]\ncommand_timeout = 5 parsecs",

@@ -464,7 +464,8 @@ def test_a_reload_waits_for_no_visit_to_a_stand_by(slapd, ask):
         poll(lambda: connections(server.port) == 3, "the first ones closed")
         one.reload()
         assert one.verdict("anna@example.test") == "250 2.1.5"
-        one.stop()  # nor does the end
+        one.stop()  # nor does the end, which says nothing of the server
+        assert not one.events("directory", state="down")
 
 
 def test_in_an_outage_a_tag_does_not_inherit_a_no(slapd, ask):

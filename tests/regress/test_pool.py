@@ -1,5 +1,6 @@
 """Connections to the downstream: kept, shared, replaced."""
 
+import os
 import select
 import time
 
@@ -252,6 +253,47 @@ def test_spare_is_used_only_in_need(exchange, postern):
     main.drop_all()
     assert deliver(mx, 9).status == "250 2.6.0"
     assert len(spare.delivered) == 1
+
+
+def worker_of(mx, client):
+    """The event loop that has the client's connection."""
+    port, fds = f":{client.socket.getsockname()[1]:04X}", f"/proc/{mx.process.pid}/fd"
+    with open("/proc/net/tcp", encoding="ascii") as table:
+        [inode] = [row.split()[9] for row in table if row.split()[2].endswith(port)]
+    targets = {fd: os.readlink(f"{fds}/{fd}") for fd in os.listdir(fds) if os.path.islink(f"{fds}/{fd}")}
+    [served] = [fd for fd, target in targets.items() if target == f"socket:[{inode}]"]
+    for fd, target in targets.items():
+        if "eventpoll" in target:
+            with open(f"/proc/{mx.process.pid}/fdinfo/{fd}", encoding="ascii") as watched:
+                if any(line.split()[:2] == ["tfd:", served] for line in watched):
+                    return fd
+    raise AssertionError("no loop has it")
+
+
+def test_a_spare_is_for_who_needs_it_though_others_wait_longer(exchange, postern):
+    """Those of another worker wait for the main host, which has refused this one."""
+    main, spare = exchange(), exchange()
+    mx = postern(main.host, spare.host + " weight=0", wait_downstream=False, settings={
+        "server": {"workers": 2},
+        "downstream exchange": {"max_connections": 1, "queue_timeout": "5m", "health_interval": "1h"}})
+    for host in (main, spare):
+        mx.wait_log("downstream", state="up", host=host.host)
+    refusal, held = faults.Gate(faults.reply_and_drop("421 4.3.2 Too many")), faults.Gate()
+    main.on("CONNECT", faults.first(1, refusal))
+    main.on("EOD", held)
+    one = mx.client(source="127.0.0.10")
+    others = [mx.client(source=f"127.0.0.{n}") for n in range(20, 60)]
+    others = [client for client in others if worker_of(mx, client) != worker_of(mx, one)][:2]
+    one.send_message(CONTENT, "anna@example.test")
+    refusal.reached.wait()
+    for n, client in enumerate(others):
+        client.send_message(CONTENT + b"%d\r\n" % n, "anna@example.test")
+    poll(lambda: len(mx.events("rcpt")) == 3, "all have sent")
+    time.sleep(0.5)  # so much longer they wait than this one, once it asks again
+    refusal.open()
+    assert one.reply().status == "250 2.6.0"
+    assert len(spare.delivered) == 1
+    held.open()
 
 
 def test_weights(exchange, postern):

@@ -82,10 +82,14 @@ names_the_line_at_fault(void **state)
     snprintf(text, sizeof text, "%s:1: neither an address nor @domain (2 more such)", path);
     assert_string_equal(e.text, text);
     /* These could match nobody. */
-    static const char *const futile[] = {"<a@b.test>", "a@b.test:", "a@b.test;c",
-                                         "@*.b.test",  "a@b.test.", "a@"};
+    static const char *const futile[] = {
+        "<a@b.test>", "a@b.test:", "a@b.test;c",    "@*.b.test",         "a@b.test.",
+        "a@",         "a@@b.test", "smtp:a@b.test", "a@b.test,c@d.test", "a\"b@b.test"};
     for (size_t i = 0; i < sizeof futile / sizeof futile[0]; i++)
         assert_null(load(futile[i], strlen(futile[i]), &e));
+    struct dir_file *f = load("\"smtp:a\"@b.test", 15, &e);
+    assert_non_null(f);
+    dir_file_free(&f);
     assert_null(dir_file_load("/nowhere/at/all", &e));
     assert_int_equal(e.kind, ERR_CONFIG);
 }

@@ -129,12 +129,33 @@ test_who_waits_for_much_longer_comes_first(void **state)
     assert_false(route_is_due_elsewhere(w.route, 1, 10251));
     route_wait(w.route, 0, true);
     route_set_full(w.route, 1, 11000);
-    assert_told(&w, 0, 0, 0);
-    route_set_full(w.route, 1, 0);
     assert_told(&w, 1, 0, 0);
+    route_set_full(w.route, 1, 12000); /* nobody has stood back for 11000 */
+    assert_told(&w, 1, 0, 0);
+    assert_true(route_is_due_elsewhere(w.route, 0, 20000));
+    route_set_full(w.route, 1, 12000);
+    assert_told(&w, 1, 0, 0);
+    route_set_full(w.route, 1, 0);
+    assert_told(&w, 2, 0, 0);
     assert_false(route_is_due_elsewhere(w.route, 0, 20000));
-    route_set_full(w.route, 1, 0);
-    assert_told(&w, 1, 0, 0);
+    end(&w);
+}
+
+/* One that has its share could use no slot, so it waits for none. */
+static void
+test_a_client_at_its_share_is_told_so_of_a_full_host(void **state)
+{
+    struct network greedy, other;
+    struct world w;
+
+    (void)state;
+    begin(&w);
+    assert_true(network_parse(span_str("192.0.2.1"), &greedy));
+    assert_true(network_parse(span_str("192.0.2.2"), &other));
+    struct host *h = route_host(w.route, 0);
+    assert_int_equal(host_slot_take(h, 1, &greedy), HOST_SLOT_TAKEN);
+    assert_int_equal(host_slot_take(h, 1, &greedy), HOST_SLOT_CLIENT_FULL);
+    assert_int_equal(host_slot_take(h, 1, &other), HOST_SLOT_FULL);
     end(&w);
 }
 
@@ -145,6 +166,7 @@ main(void)
         cmocka_unit_test(test_a_loop_waits_as_long_as_one_of_its_requests),
         cmocka_unit_test(test_each_that_begins_to_wait_is_told_while_something_is_idle),
         cmocka_unit_test(test_who_waits_for_much_longer_comes_first),
+        cmocka_unit_test(test_a_client_at_its_share_is_told_so_of_a_full_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
