@@ -257,9 +257,11 @@ def test_spare_is_used_only_in_need(exchange, postern):
 
 def worker_of(mx, client):
     """The event loop that has the client's connection."""
-    port, fds = f":{client.socket.getsockname()[1]:04X}", f"/proc/{mx.process.pid}/fd"
+    ends = [f":{end[1]:04X}" for end in (client.socket.getpeername(), client.socket.getsockname())]
+    fds = f"/proc/{mx.process.pid}/fd"
     with open("/proc/net/tcp", encoding="ascii") as table:
-        [inode] = [row.split()[9] for row in table if row.split()[2].endswith(port)]
+        rows = [row.split() for row in table]
+    [inode] = [row[9] for row in rows if row[1].endswith(ends[0]) and row[2].endswith(ends[1])]
     targets = {fd: os.readlink(f"{fds}/{fd}") for fd in os.listdir(fds) if os.path.islink(f"{fds}/{fd}")}
     [served] = [fd for fd, target in targets.items() if target == f"socket:[{inode}]"]
     for fd, target in targets.items():
