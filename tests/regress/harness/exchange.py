@@ -447,9 +447,9 @@ class FakeExchange:
         self.threads.append(thread)
         thread.start()
 
-    def drop_all(self, reset=True):
-        """End every connection that is open, at once."""
-        for connection in self.connections:
+    def drop_all(self, reset=True, connections=None):
+        """End every connection that is open, or those of CONNECTIONS, at once."""
+        for connection in self.connections if connections is None else connections:
             if connection.ended is None:
                 try:
                     if reset:
