@@ -253,11 +253,17 @@ jittered(struct dir_pool *p, int64_t ms)
     return ms - ms / 4 + (int64_t)(p->jitter >> 16) % (ms / 2 + 1);
 }
 
+/* What was cut off at the end says nothing of the server. */
+static bool
+is_cut_off(const struct dir_pool *p, const char *error)
+{
+    return error && p->end == DIR_POOL_END_NOW;
+}
+
 static void
 server_state(struct dir_pool *p, size_t uri, const char *error)
 {
-    /* What was cut off at the end says nothing of the server. */
-    if (error && p->end == DIR_POOL_END_NOW)
+    if (is_cut_off(p, error))
         return;
     if (dir_servers_note(p->servers, uri, error))
         wake_all(p); /* its connections may have to reconnect */
@@ -293,7 +299,8 @@ dir_pool_opened(struct dir_pool *p, size_t who, size_t uri, const char *search_e
     server_state(p, uri, NULL);
     if (p->n_ready == 0)
         dir_servers_doubt(p->servers);
-    dir_servers_searched(p->servers, uri, search_error);
+    if (!is_cut_off(p, search_error))
+        dir_servers_searched(p->servers, uri, search_error);
     m->is_ready = true;
     m->uri = uri;
     m->next_try_ms = 0;
@@ -368,7 +375,7 @@ void
 dir_pool_search_state(struct dir_pool *p, size_t uri, const char *error)
 {
     pthread_mutex_lock(&p->lock);
-    if (!error || p->end != DIR_POOL_END_NOW)
+    if (!is_cut_off(p, error))
         dir_servers_searched(p->servers, uri, error);
     pthread_mutex_unlock(&p->lock);
 }

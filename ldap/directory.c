@@ -437,7 +437,6 @@ int
 directory_file_check(const char *path, struct err *e)
 {
     struct dir_file *file = dir_file_load(path, e);
-
     size_t n;
 
     if (!file)

@@ -304,20 +304,6 @@ on_arrival(evutil_socket_t fd, short what, void *arg)
 
 /* Life */
 
-/* What is under way may still be answered by the server of OLD, whose successor is in place. */
-static void
-retire(struct resolver *r, struct dns_channel *old)
-{
-    struct retired *one = old != NULL ? malloc(sizeof *one) : NULL;
-
-    if (one == NULL) {
-        dns_channel_free(&old);
-        return;
-    }
-    one->channel = old;
-    SLIST_INSERT_HEAD(&r->retired, one, link);
-}
-
 static void
 free_retired(struct resolver *r, bool is_end)
 {
@@ -331,6 +317,21 @@ free_retired(struct resolver *r, bool is_end)
         dns_channel_free(&one->channel);
         free(one);
     }
+}
+
+/* What is under way may still be answered by the server of OLD, whose successor is in place. */
+static void
+retire(struct resolver *r, struct dns_channel *old)
+{
+    struct retired *one = old != NULL ? malloc(sizeof *one) : NULL;
+
+    free_retired(r, false); /* or many reloads in a minute would keep as many */
+    if (one == NULL) {
+        dns_channel_free(&old);
+        return;
+    }
+    one->channel = old;
+    SLIST_INSERT_HEAD(&r->retired, one, link);
 }
 
 /* The system's servers may be known only after the start, and change. */

@@ -359,6 +359,10 @@ test_reload_under_way(void **state)
         assert_int_equal(resolver_reload(f.resolver, &f.st, NULL), 0);
     wait_for(&r);
     assert_int_equal(r.answer.spf, SPF_FAIL);
+    /* Those that are idle do not add up. */
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(resolver_reload(f.resolver, &f.st, NULL), 0);
+    assert_null(SLIST_NEXT(SLIST_FIRST(&f.resolver->retired), link));
 }
 
 static void

@@ -212,7 +212,7 @@ shorten(unsigned char *header, size_t by)
 }
 
 /* SESSION, of whose ticket the first KEPT octets are left, and of these a bit of the one AT is
- * turned. */
+ * turned.  NULL: OpenSSL does not read it. */
 static SSL_SESSION *
 spoil(const SSL_SESSION *session, size_t kept, size_t at)
 {
@@ -235,9 +235,7 @@ spoil(const SSL_SESSION *session, size_t kept, size_t at)
     assert_ptr_equal(shorten(field, n - kept), octets);
     assert_ptr_equal(shorten(octets, n - kept), found);
     memmove(found + kept, found + n, (size_t)(end - (found + n)));
-    SSL_SESSION *spoilt = d2i_SSL_SESSION(NULL, &p, end - der - (long)(n - kept));
-    assert_non_null(spoilt);
-    return spoilt;
+    return d2i_SSL_SESSION(NULL, &p, end - der - (long)(n - kept));
 }
 
 /* A ticket of which any octet is another one, or the end is missing, is no ticket, and no fault
@@ -255,9 +253,11 @@ test_spoilt(void **state)
         size_t n;
         SSL_SESSION_get0_ticket(session, &ticket, &n);
         assert_true(n > 16 + 16 + 32); /* the key's name, the start vector, the HMAC */
-        /* One of no octets is none for some versions of OpenSSL. */
-        for (size_t i = 0; i < 2 * n - 1; i++) {
-            SSL_SESSION *spoilt = i < n ? spoil(session, n, i) : spoil(session, i - n + 1, n);
+        for (size_t i = 0; i < 2 * n; i++) {
+            SSL_SESSION *spoilt = i < n ? spoil(session, n, i) : spoil(session, i - n, n);
+            if (spoilt == NULL && i == n)
+                continue; /* a client with this OpenSSL (3.0.19) cannot have one of no octets */
+            assert_non_null(spoilt);
             assert_false(is_resumed(pair_of(server, client, spoilt)));
             SSL_SESSION_free(spoilt);
         }
